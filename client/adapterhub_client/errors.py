@@ -53,7 +53,9 @@ class NotAnAdapter(UsageError):
     """A folder holds nothing that can be published or loaded."""
 
     def __init__(self, folder: object, looked_for: Sequence[str]) -> None:
-        super().__init__(f"'{folder}' is no adapter folder.", hint="looked for: " + ", ".join(looked_for))
+        super().__init__(
+            f"'{folder}' is no adapter folder.", hint="looked for: " + ", ".join(looked_for)
+        )
         self.folder, self.looked_for = folder, tuple(looked_for)
 
 
@@ -96,8 +98,12 @@ class WrongBase(HubError):
 
     exit_code = 68
 
-    def __init__(self, message: str, *, differing: Sequence[str] = (), hint: str | None = None) -> None:
-        super().__init__(message, hint=hint or "`--allow-base-mismatch` is the only way around this check")
+    def __init__(
+        self, message: str, *, differing: Sequence[str] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(
+            message, hint=hint or "`--allow-base-mismatch` is the only way around this check"
+        )
         self.differing = tuple(differing)
 
 

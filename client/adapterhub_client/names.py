@@ -18,8 +18,36 @@ ALIAS = re.compile(r"[a-z](?:[a-z0-9]|[._-](?=[a-z0-9])){0,63}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 REPO_NAME_LIMIT = 96
 RESERVED_ORGS = frozenset(
-    "api model models dataset datasets space spaces kernel kernels bucket buckets collections settings "
-    "login logout docs static metrics health healthz admin resolve dist tasks bases orgs search about".split()
+    [
+        "api",
+        "model",
+        "models",
+        "dataset",
+        "datasets",
+        "space",
+        "spaces",
+        "kernel",
+        "kernels",
+        "bucket",
+        "buckets",
+        "collections",
+        "settings",
+        "login",
+        "logout",
+        "docs",
+        "static",
+        "metrics",
+        "health",
+        "healthz",
+        "admin",
+        "resolve",
+        "dist",
+        "tasks",
+        "bases",
+        "orgs",
+        "search",
+        "about",
+    ]
 )
 UNTASKED = "misc"
 
@@ -65,11 +93,15 @@ def parse(text: str) -> Reference:
     task, slash, name = head.partition("/")
     org, colon, version = tail.partition(":")
     if not slash:
-        raise MalformedReference(text, "it has no `/` between task and name", "TASK/NAME@ORG[:VERSION]")
+        raise MalformedReference(
+            text, "it has no `/` between task and name", "TASK/NAME@ORG[:VERSION]"
+        )
     return checked(task, name, org, version if colon else None, text=text)
 
 
-def checked(task: str, name: str, org: str, version: str | None = None, *, text: str | None = None) -> Reference:
+def checked(
+    task: str, name: str, org: str, version: str | None = None, *, text: str | None = None
+) -> Reference:
     """Build a reference from its parts, each checked against the grammar.
 
     Raises:
@@ -80,17 +112,25 @@ def checked(task: str, name: str, org: str, version: str | None = None, *, text:
     _require(NAME, "name", name, _ALLOWED_NAME, text)
     _require(NAME, "org", org, _ALLOWED_NAME, text)
     if len(task) + 1 + len(name) > REPO_NAME_LIMIT:
-        raise MalformedReference(text, f"task and name have {len(task) + 1 + len(name)} characters together",
-                                 f"at most {REPO_NAME_LIMIT}")
+        raise MalformedReference(
+            text,
+            f"task and name have {len(task) + 1 + len(name)} characters together",
+            f"at most {REPO_NAME_LIMIT}",
+        )
     if len(org) > REPO_NAME_LIMIT:
-        raise MalformedReference(text, f"the org has {len(org)} characters", f"at most {REPO_NAME_LIMIT}")
+        raise MalformedReference(
+            text, f"the org has {len(org)} characters", f"at most {REPO_NAME_LIMIT}"
+        )
     if name.endswith(".git"):
         raise MalformedReference(text, "the name ends in `.git`", "any other ending")
     if org in RESERVED_ORGS:
         raise MalformedReference(text, f"the org {org!r} is reserved", "any other org")
     if version is not None and not any(form.fullmatch(version) for form in (NUMBER, ALIAS, DIGEST)):
-        raise MalformedReference(text, f"the version {version!r} is none",
-                                 "a number such as 3, an alias such as stable, or sha256: and 64 hex digits")
+        raise MalformedReference(
+            text,
+            f"the version {version!r} is none",
+            "a number such as 3, an alias such as stable, or sha256: and 64 hex digits",
+        )
     return Reference(task, name, org, version)
 
 

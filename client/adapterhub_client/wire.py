@@ -280,7 +280,7 @@ class TokenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Asks for a token; `expires_days` None never expires."""
 
     label: str
-    scopes: list[Scope] = ["read"]
+    scopes: list[Scope] = msgspec.field(default_factory=lambda: ["read"])
     expires_days: int | None = 90
 
 

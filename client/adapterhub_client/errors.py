@@ -21,6 +21,10 @@ HubError                        1
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from adapterhub_client.wire import Problem
 
 
 class HubError(Exception):
@@ -28,6 +32,8 @@ class HubError(Exception):
 
     exit_code = 1
     hint: str | None = None
+    problem: "Problem | None" = None
+    """what the hub answered, where it was the hub that refused"""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

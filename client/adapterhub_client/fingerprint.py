@@ -169,6 +169,11 @@ class Comparison(msgspec.Struct, frozen=True):
         """Whether an adapter of the one may run on the other."""
         return self.verdict != "different"
 
+    @property
+    def all_differing(self) -> tuple[str, ...]:
+        """Every tensor that speaks against it."""
+        return self.differing + self.missing + self.surplus
+
     def sentence(self, limit: int = 3) -> str:
         """The difference in words: the first few tensors, and how many more."""
         parts = [

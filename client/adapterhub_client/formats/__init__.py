@@ -1,1 +1,1 @@
-"""To be written."""
+"""What is in a folder: the adapters, PEFT and composition formats, read without torch."""

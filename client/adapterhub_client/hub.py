@@ -1,0 +1,394 @@
+"""The hub as Python sees it: resolve a reference, pull its files, push a folder."""
+
+import hashlib
+import os
+import tempfile
+import urllib.parse
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+import msgspec
+
+from adapterhub_client import names, publication, settings, transfer
+from adapterhub_client.cache import Cache
+from adapterhub_client.errors import Corrupt, UsageError, WrongBase
+from adapterhub_client.fingerprint import (
+    Comparison,
+    Fingerprint,
+    compare,
+    of_folder,
+    of_model,
+)
+from adapterhub_client.formats.folder import Run, inspect
+from adapterhub_client.names import Reference
+from adapterhub_client.publication import Details
+from adapterhub_client.transport import Transport, sha256_of
+from adapterhub_client.wire import (
+    BASE_FINGERPRINT_FILE,
+    Account,
+    Adapter,
+    AdapterPage,
+    Manifest,
+    Resolution,
+    Upload,
+    UploadDraft,
+    Version,
+    digest,
+)
+
+API = "/api/v1"
+UNKNOWN_DISTANCE = 10**9
+
+
+class Hub:
+    """One hub, one account, one cache.
+
+    Settings come from the arguments, then the environment (``ADAPTERHUB_URL``, ``ADAPTERHUB_TOKEN``,
+    ``ADAPTERHUB_CACHE``), then what `adapterhub-client login` stored. ``through`` replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        *,
+        progress: transfer.Progress = transfer.no_progress,
+        through: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self.settings = settings.load(url, token, cache)
+        self.cache = Cache(self.settings.cache)
+        self._progress = progress
+        self._transport = Transport(self.settings.url, self.settings.token, through=through)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    # ------------------------------------------------------------ look
+
+    def whoami(self) -> Account:
+        """Say who the token speaks for."""
+        return self._transport.request("GET", f"{API}/whoami", Account)
+
+    def search(
+        self, query: str = "", *, limit: int = 20, after: str | None = None, **facets: str | None
+    ) -> AdapterPage:
+        """List adapters whose name or description has the words of ``query``.
+
+        ``facets``: ``task``, ``base`` (a name or a fingerprint), ``org``, ``method``, ``language``.
+        """
+        given = {"q": query or None, "limit": limit, "after": after, **facets}
+        parameters = {key: value for key, value in given.items() if value is not None}
+        return self._transport.request("GET", f"{API}/adapters", AdapterPage, params=parameters)
+
+    def show(self, reference: str | Reference) -> Adapter:
+        """Fetch an adapter with its variants and versions."""
+        return self._transport.request(
+            "GET", f"{API}/adapters/{_parsed(reference).adapter}", Adapter
+        )
+
+    def manifest(self, digest: str) -> Manifest:
+        """Fetch the manifest with this digest, from the cache where it is there.
+
+        Raises:
+            Corrupt: The hub's answer has another digest.
+        """
+        return msgspec.json.decode(self._canonical(digest), type=Manifest)
+
+    # ------------------------------------------------------------ resolve and pull
+
+    def resolve(
+        self,
+        reference: str | Reference,
+        *,
+        base: Any = None,  # noqa: ANN401
+        config: str | None = None,
+        fallback: bool = False,
+        allow_base_mismatch: bool = False,
+    ) -> Resolution:
+        """Find the one version a reference stands for.
+
+        ``base`` is a loaded model, a model's folder, a fingerprint, or a base's name; ``config`` a method's name or
+        config id. With ``fallback`` another config may answer when this one is not there, and the answer says so.
+
+        Raises:
+            AdapterNotFound: With the nearest names.
+            VersionNotFound: The adapter is there, this version or config is not.
+            Ambiguous: Several versions answer; they are listed.
+            WrongBase: It was made for another base; the message names the tensors that differ.
+        """
+        wanted = _parsed(reference)
+        known = _base(base, self.cache.fingerprints)
+        named = known.root if isinstance(known, Fingerprint) else known
+        query = {
+            "ref": str(wanted),
+            "base": named,
+            "config": config,
+            "fallback": "1" if fallback else None,
+        }
+        if allow_base_mismatch:
+            query["base"] = None
+        parameters = {key: value for key, value in query.items() if value is not None}
+        try:
+            return self._transport.request("GET", f"{API}/resolve", Resolution, params=parameters)
+        except WrongBase as refusal:
+            candidates = refusal.problem.candidates if refusal.problem else []
+            if not isinstance(known, Fingerprint) or not candidates:
+                raise
+            fitting = self._same_base(wanted, known, candidates)
+            return self._transport.request(
+                "GET", f"{API}/resolve", Resolution, params=parameters | {"base": fitting}
+            )
+
+    def pull(
+        self,
+        reference: str | Reference,
+        *,
+        base: Any = None,  # noqa: ANN401
+        config: str | None = None,
+        fallback: bool = False,
+        allow_base_mismatch: bool = False,
+    ) -> Path:
+        """Bring a version into the cache and return its folder, every file verified.
+
+        A reference pinned by digest that is in the cache needs no network. An interrupted pull resumes.
+
+        Raises:
+            Corrupt: The hub sent other bytes than the manifest names; nothing of them is kept.
+            HubError: As `resolve`.
+        """
+        wanted = _parsed(reference)
+        pinned = wanted.version if names.DIGEST.fullmatch(wanted.version or "") else None
+        if pinned and self.cache.manifest(pinned) is not None:
+            canonical = self._canonical(pinned)
+            self._check_pin(
+                msgspec.json.decode(canonical, type=Manifest),
+                wanted,
+                base,
+                allow=allow_base_mismatch,
+            )
+        else:
+            found = self.resolve(
+                wanted,
+                base=base,
+                config=config,
+                fallback=fallback,
+                allow_base_mismatch=allow_base_mismatch,
+            )
+            if pinned and found.version.digest != pinned:
+                raise Corrupt(f"The hub answered {found.version.digest} to {wanted}.")
+            canonical = self._canonical(found.version.digest)
+        manifest = msgspec.json.decode(canonical, type=Manifest)
+        if base is not None and manifest.base.fingerprint is None:
+            warnings.warn(
+                f"{wanted} was published without its base's fingerprint: nothing proves that it fits this base",
+                stacklevel=2,
+            )
+        version = digest(manifest)
+        for last in (False, True):
+            transfer.download(
+                self._transport,
+                self.cache,
+                manifest.files,
+                version=version,
+                progress=self._progress,
+            )
+            try:
+                return self.cache.snapshot(manifest, canonical)
+            except FileNotFoundError:  # another process pruned the cache between the two steps
+                if last:
+                    raise
+        raise AssertionError  # pragma: no cover
+
+    def verify(self, folder: str | os.PathLike[str]) -> Manifest:
+        """Hash every file of a pulled folder against its manifest, and the manifest itself.
+
+        Raises:
+            UsageError: The folder was not pulled from a hub.
+            Corrupt: Says which files differ or are missing.
+        """
+        folder = Path(folder)
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise UsageError(
+                f"'{folder}' has no manifest.json.", hint="only a pulled folder can be verified"
+            )
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"'{path}' is no manifest: {error}.") from error
+        bad = [
+            file.path
+            for file in manifest.files
+            if not (folder / file.path).is_file() or sha256_of(folder / file.path) != file.sha256
+        ]
+        if bad:
+            raise Corrupt(
+                f"'{folder}' differs from its manifest in {', '.join(bad)}.", hint="pull it again"
+            )
+        return manifest
+
+    # ------------------------------------------------------------ push
+
+    def push(
+        self,
+        reference: str | Reference | None,
+        folder: str | os.PathLike[str],
+        *,
+        base: Any = None,  # noqa: ANN401
+        details: Details | None = None,
+    ) -> Version:
+        """Publish a folder in the adapters, PEFT or composition format, or a training run.
+
+        Blobs travel first, the manifest last, in one step: an interrupted push leaves nothing to be seen, and the
+        same push again goes on or answers with the version that is already there. ``base`` (a loaded model or its
+        folder) is needed where the folder does not know its base's fingerprint. ``reference`` may be None for a run
+        that names its own.
+
+        Raises:
+            NotAnAdapter: The folder holds none of these formats.
+            Refused: The hub lists everything that is wrong.
+            NotAllowed: The token is wrong, or does not reach this far.
+        """
+        content = inspect(Path(folder))
+        run = content.run or Run(folder=".")
+        if reference is None and run.reference is None:
+            raise UsageError("The push has no name.", hint="give a reference: TASK/NAME@ORG")
+        wanted = _parsed(reference or run.reference or "")
+        if wanted.version is not None:
+            raise UsageError(
+                f"{str(wanted)!r} names a version, but the hub gives the numbers.",
+                hint="leave it out",
+            )
+        with tempfile.TemporaryDirectory(prefix="adapterhub-push-") as scratch:
+            sources = publication.sources(
+                content, _base(base, self.cache.fingerprints), Path(scratch)
+            )
+            manifest = publication.manifest(wanted, content, sources, details or Details(), run)
+            draft = UploadDraft(manifest=manifest, private=bool(details and details.private))
+            body = msgspec.json.encode(draft)
+            headers = {"Content-Type": "application/json"}
+            begun = self._transport.request(
+                "POST", f"{API}/uploads", Upload, content=body, headers=headers
+            )
+            if begun.published:
+                return begun.published
+            by_digest = {file.sha256: (file.path, sources[file.path]) for file in manifest.files}
+            transfer.upload(self._transport, begun.missing, by_digest, self._progress)
+            return self._transport.request("POST", f"{API}/uploads/{begun.id}/commit", Version)
+
+    # ------------------------------------------------------------ private
+
+    def _canonical(self, version: str) -> bytes:
+        kept = self.cache.manifest(version)
+        if kept is not None and _is_manifest(kept, version):
+            return kept
+        canonical = self._transport.read(f"{API}/manifests/{urllib.parse.quote(version)}")
+        if not _is_manifest(canonical, version):
+            raise Corrupt(f"The hub sent another manifest than {version}.", hint="nothing was kept")
+        self.cache.keep_manifest(version, canonical)
+        return canonical
+
+    def _check_pin(self, manifest: Manifest, wanted: Reference, base: Any, *, allow: bool) -> None:  # noqa: ANN401
+        """Hold a cached manifest against the reference and the base, as the hub would have done."""
+        if manifest.reference.reference != wanted.at(None):
+            raise UsageError(
+                f"{wanted.version} is a version of {manifest.reference.reference}, not of {wanted.adapter}."
+            )
+        known = _base(base, self.cache.fingerprints)
+        expected = manifest.base.fingerprint
+        if allow or known is None or expected is None:
+            return
+        found = known.root if isinstance(known, Fingerprint) else known
+        if found in {expected, manifest.base.name}:
+            return
+        if isinstance(known, Fingerprint):
+            comparison = self._compare(manifest, known)
+            if comparison is not None and comparison.compatible:
+                return
+            raise _wrong_base(wanted, manifest, known, comparison)
+        raise WrongBase(
+            f"{wanted.adapter} was made for {manifest.base.name} ({expected[:19]}), not for {found}."
+        )
+
+    def _same_base(self, wanted: Reference, known: Fingerprint, candidates: list[Version]) -> str:
+        """The candidate whose base is the known one in another dtype; else refuse with the tensors that differ."""
+        nearest: tuple[int, Manifest, Comparison | None] | None = None
+        for candidate in candidates:
+            manifest = self.manifest(candidate.digest)
+            comparison = self._compare(manifest, known)
+            if comparison and comparison.compatible and manifest.base.fingerprint:
+                return manifest.base.fingerprint
+            distance = (
+                sum(map(len, (comparison.differing, comparison.missing, comparison.surplus)))
+                if comparison
+                else 10**9
+            )
+            if nearest is None or distance < nearest[0]:
+                nearest = (distance, manifest, comparison)
+        if nearest is None:
+            raise WrongBase(f"{wanted.adapter} has no version for {known.name}.")
+        raise _wrong_base(wanted, nearest[1], known, nearest[2])
+
+    def _compare(self, manifest: Manifest, known: Fingerprint) -> Comparison | None:
+        """Compare with the leaves the version carries; None where it carries none."""
+        leaves = [file for file in manifest.files if file.path == BASE_FINGERPRINT_FILE]
+        if not leaves:
+            return None
+        transfer.download(self._transport, self.cache, leaves, version=digest(manifest))
+        expected = msgspec.json.decode(
+            self.cache.blob(leaves[0].sha256).read_bytes(), type=Fingerprint
+        )
+        return compare(expected, known)
+
+
+def _parsed(reference: str | Reference) -> Reference:
+    return names.parse(reference) if isinstance(reference, str) else reference
+
+
+def _base(base: Any, cache: Path) -> Fingerprint | str | None:  # noqa: ANN401
+    """A base in any of the ways a person can name it: a fingerprint with its leaves where they can be had."""
+    if base is None or isinstance(base, Fingerprint):
+        return base
+    if isinstance(base, str | os.PathLike):
+        text = os.fspath(base)
+        is_folder = (
+            isinstance(base, os.PathLike) or Path(text).is_dir() or text.startswith((".", "/", "~"))
+        )
+        return of_folder(Path(text).expanduser(), cache=cache) if is_folder else text
+    if hasattr(base, "named_parameters") and hasattr(base, "config"):
+        return of_model(base)
+    raise UsageError(
+        f"{type(base).__name__} is no base model.",
+        hint="give a model, its folder, a fingerprint or a name",
+    )
+
+
+def _is_manifest(canonical: bytes, version: str) -> bool:
+    return "sha256:" + hashlib.sha256(canonical).hexdigest() == version
+
+
+def _wrong_base(
+    wanted: Reference, manifest: Manifest, known: Fingerprint, comparison: Comparison | None
+) -> WrongBase:
+    made_for = f"{manifest.base.name} ({(manifest.base.fingerprint or 'no fingerprint')[:19]})"
+    why = comparison.sentence() if comparison else "their fingerprints differ"
+    return WrongBase(
+        f"{wanted.adapter} was made for {made_for}, not for {known.name} ({known.root[:19]}): {why}.",
+        differing=comparison.all_differing if comparison else (),
+    )

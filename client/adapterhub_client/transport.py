@@ -1,0 +1,220 @@
+"""The one place that speaks HTTP: authentication, retries, and the translation of every failure into a `HubError`."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+import stamina
+
+from adapterhub_client import errors
+from adapterhub_client.errors import HubError, Unreachable
+from adapterhub_client.wire import Problem, Version
+
+Answer = TypeVar("Answer")
+Progress = Callable[[int], None]
+
+TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
+ATTEMPTS = 5
+CHUNK_BYTES = 1 << 20
+
+# By the problem's stable code first, then by status.
+REFUSALS: dict[str | int, type[HubError]] = {
+    "adapter_not_found": errors.AdapterNotFound,
+    "version_not_found": errors.VersionNotFound,
+    "no_variant_for_base": errors.WrongBase,
+    "no_variant_for_config": errors.VersionNotFound,
+    "ambiguous": errors.Ambiguous,
+    "wrong_token": errors.WrongToken,
+    "token_required": errors.WrongToken,
+    "missing_scope": errors.MissingScope,
+    "malformed_reference": errors.UsageError,
+    400: errors.UsageError,
+    401: errors.NotAllowed,
+    403: errors.NotAllowed,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    413: errors.Refused,
+    422: errors.Refused,
+}
+
+
+class Transport:
+    """Requests to one hub. The token goes to the hub's own origin, never to where it redirects."""
+
+    def __init__(
+        self, url: str, token: str | None = None, *, through: httpx2.BaseTransport | None = None
+    ) -> None:
+        headers = {"User-Agent": "adapterhub-client", "Accept": "application/json, */*;q=0.5"}
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        self.url = url
+        self._hub = httpx2.Client(
+            base_url=url,
+            headers=headers | bearer,
+            timeout=TIMEOUT,
+            transport=through,
+            follow_redirects=True,
+        )
+        self._elsewhere = httpx2.Client(headers=headers, timeout=TIMEOUT)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._hub.close()
+        self._elsewhere.close()
+
+    def request(self, method: str, path: str, kind: type[Answer], **options: Any) -> Answer:  # noqa: ANN401
+        """Send a request and decode its answer.
+
+        Every call of the API may be repeated (a publish is idempotent), so a lost connection or a busy server is
+        tried again with growing pauses.
+
+        Raises:
+            HubError: What the hub refused, or `Unreachable`.
+        """
+        response = self._patiently(lambda: self._send(method, path, **options))
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except msgspec.DecodeError as error:
+            raise Unreachable(
+                f"{self.url} gave an answer this client cannot read: {error}.",
+                hint="is this the address of a hub, and of a version that fits?",
+            ) from error
+
+    def read(self, path: str) -> bytes:
+        """Read a small document as it is, such as a manifest."""
+        return self._patiently(lambda: self._send("GET", path)).content
+
+    @contextmanager
+    def stream(
+        self, path: str, *, start: int = 0, etag: str
+    ) -> Iterator[tuple[bool, Iterable[bytes]]]:
+        """Open a download; yields whether it goes on from ``start``, and its pieces."""
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers |= {"Range": f"bytes={start}-", "If-Range": f'"{etag}"'}
+        with self._translated(), self._hub.stream("GET", path, headers=headers) as response:
+            if response.is_error:
+                response.read()
+                raise self._refusal(response)
+            yield (
+                response.status_code == httpx2.codes.PARTIAL_CONTENT,
+                response.iter_bytes(CHUNK_BYTES),
+            )
+
+    def put(self, url: str, source: Path, headers: dict[str, str], progress: Progress) -> None:
+        """Upload bytes to the hub (a path) or to a presigned address; tried again when the connection is lost."""
+        client = self._hub if url.startswith("/") else self._elsewhere
+        size = source.stat().st_size
+
+        def send() -> None:
+            sent = 0
+
+            def pieces() -> Iterator[bytes]:
+                nonlocal sent
+                for piece in _pieces(source):
+                    yield piece
+                    sent += len(piece)
+                    progress(len(piece))
+
+            try:
+                with self._translated():
+                    response = client.put(
+                        url, content=pieces(), headers={"Content-Length": str(size), **headers}
+                    )
+                if response.is_error:
+                    raise self._refusal(response)
+            except HubError:
+                progress(-sent)
+                raise
+
+        self._patiently(send)
+
+    def _patiently(self, call: Callable[[], Answer]) -> Answer:
+        for attempt in stamina.retry_context(
+            on=_is_passing, attempts=ATTEMPTS, wait_initial=0.2, wait_max=5.0
+        ):
+            with attempt:
+                return call()
+        raise AssertionError  # pragma: no cover - the last attempt raises
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:  # noqa: ANN401
+        with self._translated():
+            response = self._hub.request(method, path, **options)
+        if response.is_error:
+            raise self._refusal(response)
+        return response
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx2.TransportError, httpx2.StreamError) as error:
+            hint = "is the registry running, and is the address right? `adapterhub-client config` shows it"
+            raise _Lost(
+                f"{self.url} does not answer: {error or type(error).__name__}.", hint=hint
+            ) from error
+
+    def _refusal(self, response: httpx2.Response) -> HubError:
+        try:
+            problem = msgspec.json.decode(response.content, type=Problem)
+        except msgspec.DecodeError:
+            address = response.request.url.copy_with(query=None)
+            problem = Problem(
+                title="no problem document",
+                status=response.status_code,
+                detail=f"{address} answered {response.status_code} {response.reason_phrase}.",
+                code="",
+            )
+        if response.status_code in {429, 502, 503, 504}:
+            return _Lost(problem.detail)
+        kind = REFUSALS.get(problem.code) or REFUSALS.get(response.status_code)
+        if kind is None:
+            kind = Unreachable if response.is_server_error else errors.UsageError
+        error = kind("\n".join([problem.detail, *(f"- {reason}" for reason in problem.reasons)]))
+        error.hint = _hint(problem) or error.hint
+        error.problem = problem
+        return error
+
+
+class _Lost(Unreachable):
+    """A failure that may pass: worth another try."""
+
+
+def _is_passing(error: Exception) -> bool:
+    return isinstance(error, _Lost)
+
+
+def _hint(problem: Problem) -> str | None:
+    if problem.nearest:
+        return "nearest: " + ", ".join(problem.nearest)
+    if problem.candidates:
+        return "candidates:\n" + "\n".join(
+            f"  {candidate_line(version)}" for version in problem.candidates
+        )
+    if problem.code in {"wrong_token", "token_required"}:
+        return "get a token from the hub's admin, then `adapterhub-client login`"
+    return None
+
+
+def candidate_line(version: Version) -> str:
+    """One version in a list of candidates: enough to choose by, and to type."""
+    fingerprint = (version.base.fingerprint or "no fingerprint")[:19]
+    return (
+        f"{version.reference}:{version.number}  base {version.base.name} ({fingerprint})  "
+        f"method {version.method} ({version.config_id})"
+    )
+
+
+def _pieces(source: Path) -> Iterator[bytes]:
+    with source.open("rb") as file:
+        while piece := file.read(CHUNK_BYTES):
+            yield piece
+
+
+def sha256_of(path: Path) -> str:
+    """The hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

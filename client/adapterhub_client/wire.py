@@ -13,6 +13,7 @@ import rfc8785
 from adapterhub_client.names import Reference
 
 SCHEMA_VERSION = 1
+SAFE_INTEGER = 2**53 - 1
 BASE_FINGERPRINT_FILE = "base_fingerprint.json"
 MANIFEST_FILE = "manifest.json"
 
@@ -345,9 +346,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def canonical(manifest: Manifest) -> bytes:
     """The bytes a digest is taken over: sorted keys, UTF-8, no spaces, numbers as in ECMAScript (RFC 8785)."""
-    return rfc8785.dumps(msgspec.to_builtins(manifest))
+    return rfc8785.dumps(_as_json_numbers(msgspec.to_builtins(manifest)))
 
 
 def digest(manifest: Manifest) -> str:
     """The identity of a version: ``sha256:<hex>`` of the manifest's canonical form."""
     return "sha256:" + hashlib.sha256(canonical(manifest)).hexdigest()
+
+
+def _as_json_numbers(value: Any) -> Any:  # noqa: ANN401
+    """Large whole numbers as doubles, which is all that JSON promises: a float may come back as such an integer."""
+    if isinstance(value, dict):
+        return {key: _as_json_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_json_numbers(item) for item in value]
+    if isinstance(value, int) and abs(value) > SAFE_INTEGER:
+        return float(value)
+    return value

@@ -33,8 +33,11 @@ def json_option(command: Command) -> Command:
 @contextmanager
 def hub(url: str | None, token: str | None, *, quiet: bool = True) -> Iterator["Hub"]:
     """A hub for one command; transfers show a progress bar on a terminal unless ``quiet``."""
+    import stamina.instrumentation
+
     from adapterhub_client.hub import Hub
 
+    stamina.instrumentation.set_on_retry_hooks([])  # a command says one thing in the end, not each attempt
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
         warnings.simplefilter("always", UserWarning)

@@ -80,7 +80,7 @@ def is_open(port: int) -> bool:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(text + "\n")
 
 
 SERVICES_HINT = {script: variable for script, variable, _ in SERVICES.values()}

@@ -1,0 +1,156 @@
+from pathlib import Path
+
+import pytest
+
+from adapterhub_training import experiment
+from adapterhub_training.errors import BadExperiment
+from adapterhub_training.experiment import AdapterMethod, FusionMethod, HeadMethod
+
+SMALL = """
+[task]
+name = "cb"
+data = "data/cb"
+
+[base]
+path = "package:some_base"
+
+[method]
+mode = "adapter"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "cb.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_a_small_file_gets_the_defaults(file):
+    read = experiment.read(file)
+
+    assert read.method == AdapterMethod(config="seq_bn[reduction_factor=16]")
+    assert read.mode == "adapter"
+    assert read.learning_rate == AdapterMethod.learning_rate
+    assert read.training.seeds == (42,)
+    assert read.dataset == "cb"
+
+
+@pytest.mark.parametrize(
+    ("override", "mode", "kind"),
+    [
+        pytest.param('method={mode="head"}', "head", HeadMethod, id="head"),
+        pytest.param(
+            'method={mode="fusion", members=["nli/mnli@a", "qa/boolq@b"]}',
+            "fusion",
+            FusionMethod,
+            id="fusion",
+        ),
+    ],
+)
+def test_every_mode_has_its_own_keys(file, override, mode, kind):
+    table, _, value = override.partition("=")
+    file.write_text(SMALL.replace('[method]\nmode = "adapter"\n', "") + "")
+    file.write_text(f"{table} = {value}\n" + file.read_text())
+
+    read = experiment.read(file)
+
+    assert isinstance(read.method, kind)
+    assert read.mode == mode
+
+
+def test_data_is_found_beside_the_file(file, tmp_path):
+    assert experiment.read(file).task.data == str(tmp_path / "data" / "cb")
+
+
+def test_the_run_goes_to_the_working_directory_unless_the_file_says_where(file, tmp_path):
+    assert experiment.read(file).output.folder == str(Path("runs/cb").absolute())
+
+    file.write_text(SMALL + '[output]\nfolder = "here"\n')
+
+    assert experiment.read(file).output.folder == str(tmp_path / "here")
+
+
+def test_members_that_are_folders_are_found_beside_the_file(file, tmp_path):
+    (tmp_path / "own" / "adapter").mkdir(parents=True)
+    members = 'mode = "fusion"\nmembers = ["nli/mnli@a", "own/adapter"]'
+    file.write_text(SMALL.replace('mode = "adapter"', members))
+
+    assert experiment.read(file).method.members == ("nli/mnli@a", str(tmp_path / "own/adapter"))
+
+
+def test_values_can_be_set_on_the_command_line(file):
+    read = experiment.read(
+        file,
+        ["training.epochs=2", "task.name=other", "training.seeds=[1, 2]", "output.license=MIT"],
+    )
+
+    assert read.training.epochs == 2
+    assert read.task.name == "other"
+    assert read.training.seeds == (1, 2)
+    assert read.output.license == "MIT"
+
+
+def test_a_path_on_the_command_line_is_relative_to_where_one_is(file):
+    assert experiment.read(file, ["task.data=here"]).task.data == str(Path("here").resolve())
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        pytest.param("training.epoch=2", "unknown field `epoch` - at `$.training`", id="unknown"),
+        pytest.param("trainin.epochs=2", "unknown field `trainin`", id="unknown table"),
+        pytest.param("method.members=[]", "unknown field `members` - at `$.method`", id="mode"),
+        pytest.param("training.epochs=many", "at `$.training.epochs`", id="wrong type"),
+        pytest.param("training.epochs=0", "`training.epochs` must be at least 1", id="too few"),
+        pytest.param("method.mode=full", "Invalid value 'full' - at `$.method.mode`", id="no mode"),
+        pytest.param("training.learning_rate=-1", "`training.learning_rate`", id="negative"),
+        pytest.param("training.warmup_fraction=1", "`training.warmup_fraction`", id="all warm-up"),
+        pytest.param("training.seeds=[1, 1]", "`training.seeds`", id="seed twice"),
+        pytest.param("training.seeds=[]", "`training.seeds`", id="no seed"),
+        pytest.param('task.labels=["a", "a"]', "`task.labels`", id="label twice"),
+        pytest.param("task.name=a/b", "`task.name`", id="bad name"),
+        pytest.param("task.metric=luck", "at `$.task.metric`", id="no metric"),
+        pytest.param("output.reference=mnli", "`output.reference`", id="no reference"),
+        pytest.param("epochs", "does not say what to set", id="no value"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(file, override, fault):
+    with pytest.raises(BadExperiment) as refusal:
+        experiment.read(file, [override])
+
+    assert fault in str(refusal.value)
+
+
+def test_a_misspelt_key_is_answered_with_the_nearest(file):
+    with pytest.raises(BadExperiment) as refusal:
+        experiment.read(file, ["training.learnin_rate=1"])
+
+    assert refusal.value.hint == "did you mean `learning_rate`?"
+
+
+def test_one_adapter_cannot_be_fused(file):
+    file.write_text(SMALL.replace('mode = "adapter"', 'mode = "fusion"\nmembers = ["nli/mnli@a"]'))
+
+    with pytest.raises(BadExperiment, match="at least two"):
+        experiment.read(file)
+
+
+def test_a_file_that_is_no_toml_is_refused_with_its_line(file):
+    file.write_text("[task\n")
+
+    with pytest.raises(BadExperiment, match="line 1"):
+        experiment.read(file)
+
+
+def test_an_absent_file_is_refused(tmp_path):
+    with pytest.raises(BadExperiment, match="No such file"):
+        experiment.read(tmp_path / "none.toml")
+
+
+def test_a_written_experiment_reads_back_the_same(file, tmp_path):
+    read = experiment.read(file, ['output.description=a "quoted" line', "training.patience=3"])
+    again = tmp_path / "run.toml"
+    again.write_text(experiment.encode(read))
+
+    assert experiment.read(again) == read

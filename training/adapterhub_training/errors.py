@@ -1,0 +1,76 @@
+"""What can go wrong for a user of the trainer, and with which exit code.
+
+HubError (of the client)
+└── TrainingError             1
+    ├── BadExperiment         2   the experiment file asks for something that cannot be
+    ├── BadData              65   a row, a label or a file of the data; names file and line
+    ├── NotARun              66   the folder holds no finished run
+    ├── RunExists            73   the folder holds another run already
+    └── Diverged             70   the loss is no number any more
+"""
+
+from pathlib import Path
+
+from adapterhub_client.errors import HubError
+
+
+class TrainingError(HubError):
+    """Anything a user of the trainer can meet."""
+
+
+class BadExperiment(TrainingError):
+    """The experiment file asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class BadData(TrainingError):
+    """The data cannot be used as it is."""
+
+    exit_code = 65
+
+    def __init__(
+        self, path: Path, line: int | None, fault: str, *, hint: str | None = None
+    ) -> None:
+        place = f"'{path}'" if line is None else f"'{path}', line {line}"
+        super().__init__(f"{place}: {fault}.", hint=hint)
+        self.path, self.line, self.fault = path, line, fault
+
+
+class NotARun(TrainingError):
+    """The folder holds no finished run."""
+
+    exit_code = 66
+
+    def __init__(self, folder: Path, missing: str) -> None:
+        super().__init__(
+            f"'{folder}' is no finished run: it has no `{missing}`.",
+            hint="`adapterhub-train run FILE.toml` makes one",
+        )
+        self.folder, self.missing = folder, missing
+
+
+class RunExists(TrainingError):
+    """The folder holds something already, and nothing may be lost."""
+
+    exit_code = 73
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"'{folder}' is not empty.",
+            hint="choose another folder with `--output`, or replace the run in it with `--overwrite`",
+        )
+        self.folder = folder
+
+
+class Diverged(TrainingError):
+    """The loss is no number any more; nothing sensible can come of this run."""
+
+    exit_code = 70
+
+    def __init__(self, step: int, seed: int) -> None:
+        super().__init__(
+            f"The loss is not finite any more at step {step} of seed {seed}.",
+            hint="a lower `training.learning_rate` helps most often",
+        )
+        self.step, self.seed = step, seed

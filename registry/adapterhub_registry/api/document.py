@@ -1,0 +1,195 @@
+"""The OpenAPI document, generated from the views by spectree, and its page for people.
+
+spectree is given three things of our own: a plugin that refuses what does not fit as a problem and never buffers a
+stream, names without hashes, and a last pass over the document that says `application/problem+json` where spectree
+writes `application/json`.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, current_app, render_template_string, request
+from spectree import Response as Answers
+from spectree import SpecTree
+from spectree.model_adapter import get_msgspec_model_adapter
+from spectree.models import SecureType, SecurityScheme, SecuritySchemeData
+from spectree.plugins.base import Context
+from spectree.plugins.flask_plugin import FlaskPlugin
+from spectree.plugins.werkzeug_utils import flask_response_unpack
+from spectree.utils import get_model_key
+
+from adapterhub_client.wire import Problem
+from adapterhub_registry import errors
+from adapterhub_registry.api.problem import MEDIA_TYPE
+
+ADDRESS = "/api/v1/openapi.json"
+PUBLIC: list[dict[str, list[str]]] = [{}, {"token": []}]
+"""security of what everyone may ask; a token shows more"""
+TOKEN: list[dict[str, list[str]]] = [{"token": []}]
+"""security of what needs a token"""
+BODY = (errors.MalformedBody, errors.TooLarge, errors.UnsupportedMediaType)
+"""what every endpoint with a JSON body may refuse"""
+
+
+class _Plugin(FlaskPlugin):
+    """Flask with our errors: bodies must be JSON, structs go out as they are, streams are left alone."""
+
+    def request_validation(self, request, query, json, form, headers, cookies):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, PLR0913, PLR0917
+        """Read query and body into their structs, or refuse."""
+        del form, headers, cookies
+        asked = msgspec.convert(request.args.to_dict(), query, strict=False) if query else None
+        body = _body(json) if json else None
+        request.context = Context(asked, body, None, None, None)
+
+    def validate_response(self, resp, resp_model, skip_validation, force_resp_serialize):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        """Encode a struct; types were checked when the code was."""
+        del resp_model, skip_validation, force_resp_serialize
+        payload, status, headers = flask_response_unpack(resp)
+        if isinstance(payload, Response):
+            return payload, None
+        content = msgspec.json.encode(payload)
+        return Response(content, status, headers, content_type="application/json"), None
+
+
+def _body(model: type) -> object:
+    if request.mimetype != "application/json":
+        raise errors.UnsupportedMediaType(request.mimetype)
+    try:
+        return msgspec.json.decode(request.get_data(), type=model, strict=False)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.MalformedBody(str(error) or "it is nested too deep") from error
+
+
+def _refuse(_request: object, _response: object, fault: Exception | None, *_rest: object) -> None:
+    if fault is not None:
+        raise errors.InvalidRequest(f"The request does not fit: {fault}.") from fault
+
+
+def _ignore(*_arguments: object) -> None:
+    """Responses are not validated again."""
+
+
+api = SpecTree(
+    backend=_Plugin,
+    mode="strict",
+    model_adapter=get_msgspec_model_adapter(),
+    before=_refuse,
+    after=_ignore,
+    validation_error_status=errors.InvalidRequest.status,
+    validation_error_model=Problem,
+    naming_strategy=lambda model: get_model_key(model).rpartition(".")[0],
+    nested_naming_strategy=lambda _parent, child: child,
+    title="AdapterHub registry",
+    description="Publish, find and pull transformer adapters.",
+    version="1",
+    security_schemes=[
+        SecurityScheme(
+            name="token",
+            data=SecuritySchemeData(
+                type=SecureType.HTTP, scheme="bearer", bearer_format="ahub_..."
+            ),
+        )
+    ],
+)
+
+
+def answers(
+    model: object, *refusals: type[errors.RegistryError], status: int = 200, also: int | None = None
+) -> Answers:
+    """What an endpoint answers: a struct, and problems; errors of one status share one entry with all their codes."""
+    always: tuple[type[errors.RegistryError], ...] = (errors.WrongToken, errors.InvalidRequest)
+    codes: dict[int, list[str]] = defaultdict(list)
+    for refusal in (*always, *refusals):
+        codes[refusal.status].append(refusal.code)
+    told: dict[str, Any] = {f"HTTP_{each}": model for each in (status, also) if each is not None}
+    for refused, names in codes.items():
+        listed = ", ".join(f"`{name}`" for name in sorted(set(names)))
+        told[f"HTTP_{refused}"] = (Problem, f"A problem with the code {listed}")
+    return Answers(**told)
+
+
+def generate(app: Flask) -> dict[str, Any]:
+    """The document of this app."""
+    with app.app_context():
+        document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(api.spec))
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, response in operation["responses"].items():
+                content = response.get("content", {})
+                if int(status) >= errors.BadRequest.status and "application/json" in content:
+                    response["content"] = {MEDIA_TYPE: content["application/json"]}
+    _describe_bytes(document["paths"])
+    document["paths"] = dict(sorted(document["paths"].items()))
+    document["components"]["schemas"] = dict(sorted(document["components"]["schemas"].items()))
+    return document
+
+
+def register(app: Flask) -> None:
+    """Serve the document and its page."""
+    app.add_url_rule(ADDRESS, "openapi_document", _document)
+    app.add_url_rule("/docs/api", "openapi_page", _page)
+
+
+def _describe_bytes(paths: dict[str, Any]) -> None:
+    """Bodies that are bytes: spectree knows only structs."""
+    binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    put = paths["/api/v1/uploads/{upload_id}/blobs/{sha256}"]["put"]
+    put["requestBody"] = {"required": True, "content": binary}
+    for status in ("200", "206"):
+        paths["/api/v1/blobs/{sha256}"]["get"]["responses"][status]["content"] = binary
+
+
+def _document() -> Response:
+    response = Response(msgspec.json.encode(generate(current_app)), content_type="application/json")
+    response.add_etag()
+    response.headers["Cache-Control"] = "no-cache"
+    response.make_conditional(request)
+    return response
+
+
+def _page() -> str:
+    document = generate(current_app)
+    operations = [
+        (path, method.upper(), operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return render_template_string(_PAGE, document=document, operations=operations, address=ADDRESS)
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{{ document.info.title }}: API</title></head>
+<body>
+<main>
+<h1>{{ document.info.title }}: API</h1>
+<p>{{ document.info.description }} Machines read <a href="{{ address }}">{{ address }}</a>.</p>
+{% for path, method, operation in operations %}
+<section id="{{ operation.operationId }}">
+<h2><code>{{ method }} {{ path }}</code></h2>
+<p>{{ operation.summary }}</p>
+{% if operation.description %}<p>{{ operation.description }}</p>{% endif %}
+{% if operation.parameters %}
+<table>
+<thead><tr><th>Parameter</th><th>In</th><th>Required</th></tr></thead>
+<tbody>{% for parameter in operation.parameters %}
+<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td>
+<td>{{ "yes" if parameter.required else "no" }}</td></tr>
+{% endfor %}</tbody>
+</table>
+{% endif %}
+<table>
+<thead><tr><th>Status</th><th>Answer</th></tr></thead>
+<tbody>{% for status, response in operation.responses.items() %}
+<tr><td>{{ status }}</td><td>{{ response.description }}</td></tr>
+{% endfor %}</tbody>
+</table>
+</section>
+{% endfor %}
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,69 @@
+"""The composition root: the only place that chooses implementations."""
+
+from flask import Flask, Response, request
+from sqlalchemy import text
+
+from adapterhub_registry import api, telemetry, web
+from adapterhub_registry import request as requests
+from adapterhub_registry.api import problem
+from adapterhub_registry.errors import InvalidRequest
+from adapterhub_registry.runtime import Clock, open_runtime, utc_now
+from adapterhub_registry.settings import Settings
+from adapterhub_registry.storage import BlobStore
+
+POLICY = (
+    "default-src 'none'; base-uri 'none'; connect-src 'self'; font-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; img-src 'self' data:; script-src 'self'; style-src 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def create_app(
+    settings: Settings, *, store: BlobStore | None = None, clock: Clock = utc_now
+) -> Flask:
+    """Build the app; tests give a store and a clock of their own. The database must have been migrated."""
+    app = Flask("adapterhub_registry", static_folder=None)
+    app.config.update(
+        SECRET_KEY=settings.secret_key,
+        MAX_CONTENT_LENGTH=settings.max_body_bytes,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=(settings.public_url or "").startswith("https:"),
+    )
+    app.url_map.strict_slashes = False
+    requests.bind(app, open_runtime(settings, store=store, clock=clock))
+    telemetry.register(app)
+    app.before_request(_refuse_nul)
+    app.after_request(_secure)
+    app.add_url_rule("/healthz", "healthz", _healthz)
+    api.register(app)
+    problem.register(app)
+    web.register(app)
+    return app
+
+
+def _healthz() -> dict[str, str]:
+    """The database answers."""
+    requests.session().execute(text("SELECT 1"))
+    return {"status": "ok"}
+
+
+def _refuse_nul() -> None:
+    """No name and no search has a NUL character; PostgreSQL would fail on one."""
+    texts = [request.path, *request.args.keys(), *request.args.values()]
+    if any("\x00" in each for each in texts):
+        raise InvalidRequest("The address has a NUL character.")
+
+
+def _secure(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

@@ -1,0 +1,401 @@
+"""What the registry refuses, with the status and the stable code the outside sees.
+
+RegistryError
+├── BadRequest 400 ── MalformedBody
+├── Unauthorized 401
+│   ├── TokenRequired               nobody is signed in
+│   └── WrongToken                  unknown, expired or revoked
+├── Forbidden 403
+│   ├── MissingScope                the token does not reach this far
+│   └── MissingRole                 the account may not do this in that organization
+├── NotFound 404
+│   ├── AdapterNotFound             with the nearest names
+│   ├── VersionNotFound
+│   └── BaseNotFound, BlobNotFound, ManifestNotFound, OrganizationNotFound, AccountNotFound,
+│       TokenNotFound, UploadNotFound, RouteNotFound
+├── MethodNotAllowed 405
+├── Conflict 409
+│   ├── Ambiguous, NoVariantForBase, NoVariantForConfig     with the candidates
+│   ├── NameTaken, LastAdmin
+│   └── UploadIncomplete            blobs are still missing
+├── Yanked 410
+├── TooLarge 413
+├── UnsupportedMediaType 415
+├── RangeNotSatisfiable 416
+├── Unprocessable 422
+│   ├── InvalidRequest              a body or a query that does not fit its schema
+│   ├── MalformedName               a reference or a name outside the grammar
+│   ├── ManifestRefused             every broken rule is listed
+│   └── ContentRefused              bytes that are not what they claim
+├── InternalError 500
+└── Unavailable 503 ── StoreFailed  the blob store fails, or lost bytes
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import ClassVar
+
+from adapterhub_client.wire import Problem, Scope, Version
+
+
+class RegistryError(Exception):
+    """A refusal; a class fixes its status and code, an instance its sentence."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    candidates: Sequence[Version] = ()
+    nearest: Sequence[str] = ()
+    reasons: Sequence[str] = ()
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    @property
+    def problem(self) -> Problem:
+        """The same, as it travels."""
+        return Problem(
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            candidates=list(self.candidates),
+            nearest=list(self.nearest),
+            reasons=list(self.reasons),
+        )
+
+
+class BadRequest(RegistryError):
+    """The request cannot be read."""
+
+    status = 400
+    code = "bad_request"
+
+
+class MalformedBody(BadRequest):
+    """The body is not JSON."""
+
+    code = "malformed_body"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"The body is not JSON: {fault}.")
+
+
+class Unauthorized(RegistryError):
+    """Who is asking is not known."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class TokenRequired(Unauthorized):
+    """This needs a token."""
+
+    code = "token_required"
+
+    def __init__(self) -> None:
+        super().__init__("This needs a token; send it as `Authorization: Bearer ahub_...`.")
+
+
+class WrongToken(Unauthorized):
+    """The token is unknown, expired or revoked: which of them is not said."""
+
+    code = "wrong_token"
+
+    def __init__(self) -> None:
+        super().__init__("The token is unknown, expired or revoked.")
+
+
+class Forbidden(RegistryError):
+    """Who is asking may not do this."""
+
+    status = 403
+    code = "forbidden"
+
+
+class MissingScope(Forbidden):
+    """The token is good, but does not reach this far."""
+
+    code = "missing_scope"
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"The token lacks the scope {scope!r}.")
+        self.scope = scope
+
+
+class MissingRole(Forbidden):
+    """The account lacks a role in the organization."""
+
+    code = "missing_role"
+
+    def __init__(self, organization: str, role: str) -> None:
+        super().__init__(f"This needs the role {role!r} in the organization {organization!r}.")
+        self.organization, self.role = organization, role
+
+
+class NotFound(RegistryError):
+    """Nothing has this name, or it is private and not for you."""
+
+    status = 404
+    code = "not_found"
+
+
+class RouteNotFound(NotFound):
+    """No page and no endpoint has this address."""
+
+    code = "route_not_found"
+
+
+class AdapterNotFound(NotFound):
+    """No adapter has this name."""
+
+    code = "adapter_not_found"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(f"There is no adapter named {name!r}.")
+        self.name, self.nearest = name, tuple(nearest)
+
+
+class VersionNotFound(NotFound):
+    """The adapter has no such version."""
+
+    code = "version_not_found"
+
+    def __init__(self, name: str, version: str, candidates: Sequence[Version] = ()) -> None:
+        super().__init__(f"{name!r} has no version {version!r}.")
+        self.candidates = tuple(candidates)
+
+
+class BaseNotFound(NotFound):
+    """No adapter here has this base model."""
+
+    code = "base_not_found"
+
+    def __init__(self, base: str) -> None:
+        super().__init__(f"No adapter here has the base model {base!r}.")
+
+
+class BlobNotFound(NotFound):
+    """No version that you may read has these bytes."""
+
+    code = "blob_not_found"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"There is no blob {sha256!r}.")
+
+
+class ManifestNotFound(NotFound):
+    """No version that you may read has this digest."""
+
+    code = "manifest_not_found"
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"There is no manifest {digest!r}.")
+
+
+class OrganizationNotFound(NotFound):
+    """No organization has this name."""
+
+    code = "org_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no organization named {name!r}.")
+
+
+class AccountNotFound(NotFound):
+    """No account has this name."""
+
+    code = "account_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no account named {name!r}.")
+
+
+class TokenNotFound(NotFound):
+    """You have no such token."""
+
+    code = "token_not_found"
+
+    def __init__(self, token_id: int) -> None:
+        super().__init__(f"You have no token {token_id}.")
+
+
+class UploadNotFound(NotFound):
+    """You have no such upload, or it has expired."""
+
+    code = "upload_not_found"
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"You have no upload {upload_id!r}, or it has expired.")
+
+
+class MethodNotAllowed(RegistryError):
+    """The address exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class Conflict(RegistryError):
+    """The state of the registry forbids it."""
+
+    status = 409
+    code = "conflict"
+
+
+class Ambiguous(Conflict):
+    """Several versions answer."""
+
+    code = "ambiguous"
+
+    def __init__(self, name: str, candidates: Sequence[Version]) -> None:
+        super().__init__(
+            f"{len(candidates)} variants of {name!r} answer; say which base and which config."
+        )
+        self.candidates = tuple(candidates)
+
+
+class NoVariantForBase(Conflict):
+    """The adapter exists, but not for this base model."""
+
+    code = "no_variant_for_base"
+
+    def __init__(self, name: str, base: str, candidates: Sequence[Version]) -> None:
+        super().__init__(f"{name!r} has no variant for the base model {base!r}.")
+        self.candidates = tuple(candidates)
+
+
+class NoVariantForConfig(Conflict):
+    """The adapter exists for this base, but not with this config."""
+
+    code = "no_variant_for_config"
+
+    def __init__(self, name: str, config: str, candidates: Sequence[Version]) -> None:
+        super().__init__(f"{name!r} has no variant with the config {config!r}.")
+        self.candidates = tuple(candidates)
+
+
+class NameTaken(Conflict):
+    """An account or an organization has this name already."""
+
+    code = "name_taken"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The name {name!r} is taken.")
+
+
+class LastAdmin(Conflict):
+    """An organization keeps at least one admin."""
+
+    code = "last_admin"
+
+    def __init__(self, organization: str, account: str) -> None:
+        super().__init__(f"{account!r} is the last admin of {organization!r}.")
+
+
+class UploadIncomplete(Conflict):
+    """A commit came before its blobs."""
+
+    code = "upload_incomplete"
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(f"{len(missing)} blobs have not been uploaded.")
+        self.reasons = tuple(f"missing: {sha256}" for sha256 in missing)
+
+
+class Yanked(RegistryError):
+    """What would answer was withdrawn; exact pins by number or digest still work."""
+
+    status = 410
+    code = "yanked"
+
+    def __init__(self, name: str, candidates: Sequence[Version]) -> None:
+        super().__init__(f"Every version of {name!r} that would answer has been yanked.")
+        self.candidates = tuple(candidates)
+
+
+class TooLarge(RegistryError):
+    """The body is larger than allowed."""
+
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedMediaType(RegistryError):
+    """The body must be JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+    def __init__(self, sent: str) -> None:
+        super().__init__(f"The body must be `application/json`, not {sent!r}.")
+
+
+class RangeNotSatisfiable(RegistryError):
+    """The range lies outside the bytes there are."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"The range lies outside the {size_bytes} bytes there are.")
+        self.size_bytes = size_bytes
+
+
+class Unprocessable(RegistryError):
+    """The request can be read, but not accepted."""
+
+    status = 422
+    code = "unprocessable"
+
+
+class InvalidRequest(Unprocessable):
+    """A body or a query does not fit its schema."""
+
+    code = "invalid_request"
+
+
+class MalformedName(Unprocessable):
+    """A reference or a name is outside the grammar."""
+
+    code = "malformed_name"
+
+
+class ManifestRefused(Unprocessable):
+    """The manifest breaks rules; all of them are listed."""
+
+    code = "manifest_refused"
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("The manifest is refused: " + "; ".join(reasons) + ".")
+        self.reasons = tuple(reasons)
+
+
+class ContentRefused(Unprocessable):
+    """Bytes are not what they claim to be; nothing was kept."""
+
+    code = "content_refused"
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("The content is refused: " + "; ".join(reasons) + ".")
+        self.reasons = tuple(reasons)
+
+
+class InternalError(RegistryError):
+    """A fault of the registry; the log has it under the request id."""
+
+    def __init__(self) -> None:
+        super().__init__("The registry failed; its log tells more under the request id.")
+
+
+class Unavailable(RegistryError):
+    """Something the registry needs does not answer."""
+
+    status = 503
+    code = "unavailable"
+
+
+class StoreFailed(Unavailable):
+    """The blob store does not answer, or does not have the bytes it should have."""
+
+    code = "store_failed"

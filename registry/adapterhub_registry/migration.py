@@ -1,0 +1,60 @@
+"""Bring a database to the newest revision, from a checkout or from an installed wheel."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from adapterhub_registry.database import Database
+
+_PACKAGE = Path(__file__).parent
+_CHECKOUT = _PACKAGE.parents[1] / "migrations"
+_INSTALLED = _PACKAGE / "_migrations"
+_LOCK = 7_203_145_881
+"""any number that nobody else locks in PostgreSQL"""
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Upgrade to a revision; of several processes that try at once, one does it and the others wait."""
+    with _alone(database) as connection, connection.begin():
+        _lock(connection)
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Go back to a revision; `base` is the empty database."""
+    with _alone(database) as connection, connection.begin():
+        _lock(connection)
+        command.downgrade(_config(connection), revision)
+
+
+def is_current(database: Database) -> bool:
+    """Whether the database has the newest revision."""
+    newest = ScriptDirectory(str(_folder())).get_current_head()
+    with database.engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() == newest
+
+
+def _alone(database: Database) -> Connection:
+    return database.engine.execution_options(adapterhub_writes=True).connect()
+
+
+def _lock(connection: Connection) -> None:
+    """SQLite lets one connection write anyway; PostgreSQL has to be asked."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _folder() -> Path:
+    return _CHECKOUT if (_CHECKOUT / "env.py").exists() else _INSTALLED

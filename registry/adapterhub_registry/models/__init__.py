@@ -1,0 +1,32 @@
+"""The tables, one module per matter; importing this package knows them all."""
+
+from adapterhub_registry.models.account import Account, AuditEvent, Membership, Organization, Token
+from adapterhub_registry.models.adapter import Adapter, BaseModel, Task, Variant
+from adapterhub_registry.models.base import Model
+from adapterhub_registry.models.blob import Blob, Upload, VersionFile
+from adapterhub_registry.models.metric import Dataset, DownloadDay, Metric
+from adapterhub_registry.models.version import Alias, Head, Lineage, Member, Version
+
+__all__ = [
+    "Account",
+    "Adapter",
+    "Alias",
+    "AuditEvent",
+    "BaseModel",
+    "Blob",
+    "Dataset",
+    "DownloadDay",
+    "Head",
+    "Lineage",
+    "Member",
+    "Membership",
+    "Metric",
+    "Model",
+    "Organization",
+    "Task",
+    "Token",
+    "Upload",
+    "Variant",
+    "Version",
+    "VersionFile",
+]

@@ -1,0 +1,76 @@
+"""What a view needs of its request: the runtime, a session, and who is looking. For the API and the pages alike."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import cast
+
+from flask import Flask, Request, current_app, g, request
+from sqlalchemy.orm import Session
+
+from adapterhub_registry.domain.permission import ANONYMOUS, Viewer
+from adapterhub_registry.errors import WrongToken
+from adapterhub_registry.runtime import Runtime
+from adapterhub_registry.service.account import viewer_of
+
+_EXTENSION = "adapterhub"
+
+
+def bind(app: Flask, runtime: Runtime) -> None:
+    """Give the app its runtime, and close each request's session at its end."""
+    app.extensions[_EXTENSION] = runtime
+    app.teardown_appcontext(_close)
+
+
+def runtime() -> Runtime:
+    """The runtime of the app that handles the request."""
+    return cast("Runtime", current_app.extensions[_EXTENSION])
+
+
+def now() -> datetime:
+    """The time by the runtime's clock."""
+    return runtime().clock()
+
+
+def session() -> Session:
+    """The request's one session for reading, opened on first use and closed with the request."""
+    if "session" not in g:
+        g.session = runtime().database.open()
+    return cast("Session", g.session)
+
+
+@contextmanager
+def change() -> Iterator[Session]:
+    """A session for writing: committed at the end, or not at all where an error is raised."""
+    with runtime().database.writing() as writing:
+        yield writing
+
+
+def viewer() -> Viewer:
+    """Who is looking: whom the bearer token speaks for, or the public where there is none.
+
+    The pages may set `g.viewer` before, from their own session.
+
+    Raises:
+        WrongToken: A token came that is unknown, expired or revoked.
+    """
+    if "viewer" not in g:
+        secret = _bearer(request)
+        g.viewer = ANONYMOUS if secret is None else viewer_of(session(), secret, now())
+    return cast("Viewer", g.viewer)
+
+
+def _bearer(incoming: Request) -> str | None:
+    header = incoming.headers.get("Authorization")
+    if header is None:
+        return None
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise WrongToken
+    return secret.strip()
+
+
+def _close(_error: BaseException | None) -> None:
+    opened: Session | None = g.pop("session", None)
+    if opened is not None:
+        opened.close()

@@ -1,0 +1,47 @@
+"""What one running registry is made of; `app.create_app` and the commands build it, services take it."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from adapterhub_registry.database import Database
+from adapterhub_registry.settings import Settings
+from adapterhub_registry.storage import BlobStore, open_store
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock on the wall."""
+    return datetime.now(UTC)
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings, database, bytes and time."""
+
+    settings: Settings
+    database: Database
+    store: BlobStore
+    clock: Clock = utc_now
+
+    @property
+    def upload_lifetime(self) -> timedelta:
+        """How long a publish may take."""
+        return timedelta(hours=self.settings.upload_hours)
+
+
+def open_runtime(
+    settings: Settings, *, store: BlobStore | None = None, clock: Clock = utc_now
+) -> Runtime:
+    """Open what the settings name; a store or a clock that is given takes their place.
+
+    Raises:
+        ValueError: `settings.blobs` names no kind of store.
+    """
+    return Runtime(
+        settings=settings,
+        database=Database(settings.database_url),
+        store=open_store(settings.blobs) if store is None else store,
+        clock=clock,
+    )

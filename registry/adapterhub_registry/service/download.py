@@ -1,0 +1,60 @@
+"""Blobs for those who may read them, and the count of downloads."""
+
+from datetime import datetime
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from adapterhub_registry.database import ensure_with
+from adapterhub_registry.domain.permission import Viewer
+from adapterhub_registry.errors import BlobNotFound
+from adapterhub_registry.models import Adapter, Blob, DownloadDay, Variant, Version, VersionFile
+from adapterhub_registry.service.rules import WEIGHTS
+from adapterhub_registry.service.visibility import readable
+
+
+def find_blob(session: Session, viewer: Viewer, sha256: str) -> Blob:
+    """The row of a blob that some version has which the viewer may read; BlobNotFound."""
+    row = session.scalar(
+        select(Blob)
+        .join(VersionFile, VersionFile.sha256 == Blob.sha256)
+        .join(Version, VersionFile.version_id == Version.id)
+        .join(Version.variant)
+        .join(Variant.adapter)
+        .where(Blob.sha256 == sha256, readable(viewer))
+        .limit(1)
+    )
+    if row is None:
+        raise BlobNotFound(sha256)
+    return row
+
+
+def counted_version(session: Session, viewer: Viewer, digest: str, sha256: str) -> int | None:
+    """The version whose download this blob is: one of its blobs counts, so that a pull counts once."""
+    files = session.execute(
+        select(VersionFile.version_id, VersionFile.sha256, VersionFile.path)
+        .join(Version, VersionFile.version_id == Version.id)
+        .join(Version.variant)
+        .join(Variant.adapter)
+        .where(Version.digest == digest, readable(viewer))
+    ).all()
+    if not files:
+        return None
+    first = min(files, key=lambda file: (not file.path.endswith(WEIGHTS), file.path))
+    return first.version_id if first.sha256 == sha256 else None
+
+
+def count(session: Session, version_id: int, now: datetime) -> None:
+    """Count a download for its day."""
+    keys = {"version_id": version_id, "day": now.date()}
+    ensure_with(session, DownloadDay, keys, {"count": 0})
+    session.execute(update(DownloadDay).filter_by(**keys).values(count=DownloadDay.count + 1))
+    adapter_id = (
+        select(Variant.adapter_id)
+        .join(Version, Version.variant_id == Variant.id)
+        .where(Version.id == version_id)
+        .scalar_subquery()
+    )
+    session.execute(
+        update(Adapter).where(Adapter.id == adapter_id).values(downloads=Adapter.downloads + 1)
+    )

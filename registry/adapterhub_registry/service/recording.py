@@ -1,0 +1,203 @@
+"""Write a verified manifest into the catalogue: the one transaction of a publish."""
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from adapterhub_client import wire
+from adapterhub_registry.database import ensure, ensure_with
+from adapterhub_registry.domain.permission import Viewer
+from adapterhub_registry.errors import ManifestRefused, UploadNotFound
+from adapterhub_registry.models import (
+    Adapter,
+    BaseModel,
+    Blob,
+    Dataset,
+    Head,
+    Lineage,
+    Member,
+    Metric,
+    Organization,
+    Task,
+    Upload,
+    Variant,
+    Version,
+    VersionFile,
+)
+from adapterhub_registry.service import audit
+from adapterhub_registry.service.representation import versions_query
+from adapterhub_registry.service.visibility import readable, require_role
+
+
+def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> tuple[Version, bool]:
+    """Make the version of an upload whose blobs are verified, or find it; also says whether it is new.
+
+    Rows are made and locked in one fixed order (upload, task, base, adapter, variant, blobs by name), so two
+    publishes never wait for each other in a circle. The lock on the variant is what keeps numbers without gaps.
+    """
+    upload = session.scalar(
+        select(Upload).filter_by(id=upload_id, account_id=viewer.account_id).with_for_update()
+    )
+    if upload is None:
+        raise UploadNotFound(upload_id)
+    manifest = msgspec.json.decode(upload.manifest, type=wire.Manifest)
+    organization = require_role(session, viewer, manifest.reference.org, "writer")
+    members_of, absent = members(session, viewer, manifest)
+    if absent:
+        raise ManifestRefused(absent)
+    variant = _variant(session, _adapter(session, organization, upload, now), manifest)
+    session.execute(select(Variant.id).filter_by(id=variant.id).with_for_update())
+    version = session.scalar(versions_query().where(Version.digest == upload.digest))
+    created = version is None
+    if version is None:
+        version = _version(session, upload, variant, manifest, now)
+        _contents(session, version, manifest, now)
+        session.add_all(
+            Member(version_id=version.id, position=at, name=name, member_version_id=member_id)
+            for at, (name, member_id) in enumerate(members_of)
+        )
+        _describe(variant.adapter, manifest, now)
+        audit.record(
+            session,
+            viewer.account_id,
+            "version.publish",
+            variant.adapter.full_name,
+            now,
+            digest=upload.digest,
+            number=version.number,
+        )
+    upload.version_id = version.id
+    session.flush()
+    return version, created
+
+
+def members(
+    session: Session, viewer: Viewer, manifest: wire.Manifest
+) -> tuple[list[tuple[str, int]], list[str]]:
+    """The versions that a composition pins, as name and id; and those the viewer does not find, as clauses."""
+    found: list[tuple[str, int]] = []
+    absent: list[str] = []
+    for member in manifest.composition.members if manifest.composition else []:
+        version_id = session.scalar(
+            select(Version.id)
+            .join(Version.variant)
+            .join(Variant.adapter)
+            .where(Version.digest == member.digest, readable(viewer))
+        )
+        if version_id is None:
+            absent.append(f"the member {member.name!r} ({member.digest}) is not in this registry")
+        else:
+            found.append((member.name, version_id))
+    return found, absent
+
+
+def _adapter(
+    session: Session, organization: Organization, upload: Upload, now: datetime
+) -> Adapter:
+    name = msgspec.json.decode(upload.manifest, type=wire.Manifest).reference
+    task = ensure(session, Task, name=name.task)
+    full_name = name.reference.adapter
+    existed = session.scalar(select(Adapter.id).filter_by(full_name=full_name)) is not None
+    keys = {"organization_id": organization.id, "task_id": task.id, "name": name.name}
+    rest = {
+        "full_name": full_name,
+        "private": upload.private,
+        "description": "",
+        "languages": [],
+        "downloads": 0,
+        "created_at": now,
+        "updated_at": now,
+    }
+    adapter = ensure_with(session, Adapter, keys, rest)
+    if not existed:
+        account_id, private = upload.account_id, adapter.private
+        audit.record(session, account_id, "adapter.create", full_name, now, private=private)
+    return adapter
+
+
+def _variant(session: Session, adapter: Adapter, manifest: wire.Manifest) -> Variant:
+    base = manifest.base
+    base_model = ensure_with(
+        session,
+        BaseModel,
+        {"key": base.fingerprint or f"name:{base.name}"},
+        {"fingerprint": base.fingerprint},
+    )
+    keys = {
+        "adapter_id": adapter.id,
+        "base_model_id": base_model.id,
+        "config_id": manifest.method.config_id,
+    }
+    return ensure_with(session, Variant, keys, {"method": manifest.method.name})
+
+
+def _version(
+    session: Session, upload: Upload, variant: Variant, manifest: wire.Manifest, now: datetime
+) -> Version:
+    newest = session.scalar(select(func.max(Version.number)).filter_by(variant_id=variant.id))
+    version = Version(
+        variant=variant,
+        number=(newest or 0) + 1,
+        digest=upload.digest,
+        manifest=upload.manifest,
+        format=manifest.method.format,
+        base=msgspec.to_builtins(manifest.base),
+        base_name=manifest.base.name,
+        size_bytes=manifest.size_bytes,
+        status="active",
+        created_at=now,
+        created_by_id=upload.account_id,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _contents(session: Session, version: Version, manifest: wire.Manifest, now: datetime) -> None:
+    sizes = {file.sha256: file.size_bytes for file in manifest.files}
+    for sha256 in sorted(sizes):
+        ensure_with(
+            session,
+            Blob,
+            {"sha256": sha256},
+            {"size_bytes": sizes[sha256], "created_at": now},
+        )
+    session.add_all(
+        VersionFile(version_id=version.id, path=file.path, sha256=file.sha256)
+        for file in manifest.files
+    )
+    session.add_all(
+        Head(version_id=version.id, position=at, name=head.name, type=head.type, labels=head.labels)
+        for at, head in enumerate(manifest.heads)
+    )
+    session.add_all(
+        Lineage(version_id=version.id, position=at, kind=each.kind, digest=each.digest)
+        for at, each in enumerate(manifest.lineage)
+    )
+    datasets = {
+        name: ensure(session, Dataset, name=name)
+        for name in sorted({metric.dataset for metric in manifest.metrics})
+    }
+    session.add_all(
+        Metric(
+            version_id=version.id,
+            position=at,
+            dataset_id=datasets[metric.dataset].id,
+            split=metric.split,
+            name=metric.name,
+            value=metric.value,
+            std=metric.std,
+            seeds=metric.seeds,
+            higher_is_better=metric.higher_is_better,
+        )
+        for at, metric in enumerate(manifest.metrics)
+    )
+
+
+def _describe(adapter: Adapter, manifest: wire.Manifest, now: datetime) -> None:
+    adapter.description = manifest.description
+    adapter.license = manifest.license
+    adapter.languages = manifest.languages
+    adapter.updated_at = now

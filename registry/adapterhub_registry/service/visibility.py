@@ -1,0 +1,58 @@
+"""What a viewer may read, as clauses of SQL, and whether an organization lets them in."""
+
+from sqlalchemy import ColumnElement, or_, select, true
+from sqlalchemy.orm import Session
+
+from adapterhub_client.wire import Role, Scope
+from adapterhub_registry.domain.permission import Viewer, covers, reaches
+from adapterhub_registry.errors import (
+    MissingRole,
+    MissingScope,
+    OrganizationNotFound,
+    TokenRequired,
+)
+from adapterhub_registry.models import Adapter, Membership, Organization
+
+
+def readable(viewer: Viewer) -> ColumnElement[bool]:
+    """Adapters that are public, or of an organization the viewer is in."""
+    if viewer.rules_everything:
+        return true()
+    if viewer.is_anonymous:
+        return Adapter.private.is_(False)
+    mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
+    return or_(Adapter.private.is_(False), Adapter.organization_id.in_(mine))
+
+
+def require_scope(viewer: Viewer, scope: Scope) -> int:
+    """Go on only with a token of this scope; give the account's id.
+
+    Raises:
+        TokenRequired: Nobody is signed in.
+        MissingScope: The token does not reach this far.
+    """
+    if viewer.account_id is None:
+        raise TokenRequired
+    if not reaches(viewer.scopes, scope):
+        raise MissingScope(scope)
+    return viewer.account_id
+
+
+def require_role(session: Session, viewer: Viewer, name: str, role: Role) -> Organization:
+    """Go on only with this role in the organization; it is looked up anew each time.
+
+    Raises:
+        OrganizationNotFound: There is no such organization.
+        MissingRole: The account does not have the role.
+    """
+    organization = session.scalar(select(Organization).filter_by(name=name))
+    if organization is None:
+        raise OrganizationNotFound(name)
+    held = session.scalar(
+        select(Membership.role).filter_by(
+            organization_id=organization.id, account_id=viewer.account_id
+        )
+    )
+    if not viewer.rules_everything and not covers(held, role):
+        raise MissingRole(name, role)
+    return organization

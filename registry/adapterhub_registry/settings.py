@@ -1,0 +1,101 @@
+"""One frozen struct from the environment."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+_PREFIX = "ADAPTERHUB_"
+MIB = 1024 * 1024
+
+
+class SettingsRefused(Exception):
+    """A setting has a value that cannot be."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How this registry runs. Each field is the environment variable `ADAPTERHUB_<FIELD>`."""
+
+    home: Path
+    """the folder of the embedded default: database, blobs, secret key"""
+    database_url: str
+    """SQLite or PostgreSQL; default: a SQLite file in `home`"""
+    blobs: str
+    """`folder:PATH`, `s3://bucket/prefix` or `memory:`; default: a folder in `home`"""
+    secret_key: str
+    """signs sessions of the web pages; default: made once, kept in `home`"""
+    public_url: str | None = None
+    """the address people use, where it is not the one that requests name"""
+    max_blob_bytes: int = 2048 * MIB
+    """the largest file"""
+    max_body_bytes: int = 4 * MIB
+    """the largest JSON body, so the largest manifest"""
+    max_files: int = 256
+    """files of one version"""
+    upload_hours: int = 24
+    """how long a publish may take"""
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file that this machine alone uses."""
+        return self.database_url.startswith("sqlite")
+
+
+def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings; what is not set gets the embedded default.
+
+    Raises:
+        SettingsRefused: Says which variable is wrong and why.
+    """
+    environ = os.environ if environ is None else environ
+    given = {
+        field: environ[_PREFIX + field.upper()]
+        for field in Settings.__struct_fields__
+        if environ.get(_PREFIX + field.upper())
+    }
+    home = Path(given.get("home") or _default_home(environ)).expanduser().absolute()
+    given["home"] = str(home)
+    given["database_url"] = _psycopg(
+        given.get("database_url") or f"sqlite:///{home / 'registry.sqlite'}"
+    )
+    given.setdefault("blobs", f"folder:{home / 'blobs'}")
+    if "secret_key" not in given:
+        given["secret_key"] = _kept_secret(home)
+    try:
+        return msgspec.convert(given, Settings, strict=False, dec_hook=lambda _, value: Path(value))
+    except msgspec.ValidationError as error:
+        raise SettingsRefused(f"A setting ({_PREFIX}...) is refused: {error}.") from error
+
+
+def _default_home(environ: Mapping[str, str]) -> Path:
+    data = environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data) / "adapterhub"
+
+
+def _psycopg(url: str) -> str:
+    """Name the driver that is installed, whichever way a PostgreSQL URL is spelled."""
+    scheme, separator, rest = url.partition("://")
+    return (
+        f"postgresql+psycopg://{rest}"
+        if separator and scheme in {"postgres", "postgresql"}
+        else url
+    )
+
+
+def _kept_secret(home: Path) -> str:
+    """Read the secret key in `home`, made by whoever comes first; only its owner may read it."""
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / "secret_key"
+    fresh = path.with_name(f"secret_key.{secrets.token_hex(8)}")
+    if not path.exists():
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+        try:
+            os.link(fresh, path)  # atomic, and fails where another process was first
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_text().strip()

@@ -1,0 +1,189 @@
+"""Blobs as files of a folder: the embedded default.
+
+A file gets its final name only when it is whole, hashed and on the disk: it is written beside, synced, and renamed.
+Promotion is a second name for the staged file, so it costs a hash and no copy.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from adapterhub_registry.storage.store import (
+    CHUNK_BYTES,
+    BlobCorrupt,
+    BlobMissing,
+    Stored,
+    Target,
+    checked,
+    verify,
+)
+
+_HEX_DIGITS = 64
+
+
+class FolderStore:
+    """A BlobStore in a folder; several processes may use it at once."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).expanduser().absolute()
+        self._blobs = self.folder / "blobs" / "sha256"
+        self._staging = self.folder / "staging"
+
+    def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        """Keep bytes for an upload."""
+        target = self._staged_path(upload, sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, checked(sha256, chunks, size_bytes))
+
+    def staged_bytes(self, upload: str, sha256: str) -> int | None:
+        """How many bytes are staged."""
+        try:
+            return self._staged_path(upload, sha256).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read_staged(self, upload: str, sha256: str) -> Iterator[bytes]:
+        """The staged bytes."""
+        return _read(self._staged_path(upload, sha256), sha256)
+
+    def promote(self, upload: str, sha256: str, size_bytes: int) -> None:
+        """Hash staged bytes and make them a blob."""
+        source, target = self._staged_path(upload, sha256), self._path(sha256)
+        try:
+            verify(sha256, _read(source, sha256), size_bytes)
+        except BlobCorrupt:
+            source.unlink(missing_ok=True)
+            raise
+        _make_folder(target.parent)
+        beside = target.with_name(f".{sha256}.{secrets.token_hex(8)}.part")
+        try:
+            _link(source, beside, sha256)
+            os.utime(beside)  # garbage collection goes by age
+            beside.replace(target)
+        finally:
+            # a rename between two names of one file leaves both
+            beside.unlink(missing_ok=True)
+        _sync(target.parent)
+
+    def discard(self, upload: str) -> None:
+        """Forget all that is staged for an upload."""
+        shutil.rmtree(self._staging / upload, ignore_errors=True)
+
+    def stale_uploads(self, before: datetime) -> Iterator[str]:
+        """The uploads whose staged bytes are all older."""
+        for folder in _listed(self._staging):
+            with suppress(FileNotFoundError):  # gone meanwhile
+                moments = [path.stat().st_mtime for path in [folder, *folder.iterdir()]]
+                if datetime.fromtimestamp(max(moments), UTC) < before:
+                    yield folder.name
+
+    def size_bytes(self, sha256: str) -> int:
+        """The size of a blob."""
+        try:
+            return self._path(sha256).stat().st_size
+        except FileNotFoundError:
+            raise BlobMissing(sha256) from None
+
+    def read(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of a blob."""
+        return _read(self._path(sha256), sha256, start, length)
+
+    def remove(self, sha256: str) -> None:
+        """Forget a blob."""
+        self._path(sha256).unlink(missing_ok=True)
+
+    def blobs(self) -> Iterator[Stored]:
+        """Every blob there is."""
+        for folder in _listed(self._blobs):
+            for path in _listed(folder):
+                if len(path.name) == _HEX_DIGITS:
+                    with suppress(FileNotFoundError):
+                        stat = path.stat()
+                        moment = datetime.fromtimestamp(stat.st_mtime, UTC)
+                        yield Stored(path.name, stat.st_size, moment)
+
+    def upload_target(
+        self, upload: str, sha256: str, size_bytes: int, lifetime: timedelta
+    ) -> Target | None:
+        """None: bytes come through the registry."""
+        del upload, sha256, size_bytes, lifetime
+        return None  # the answer, not the end
+
+    def download_url(self, sha256: str, lifetime: timedelta) -> str | None:
+        """None: bytes leave through the registry."""
+        del sha256, lifetime
+        return None  # the answer, not the end
+
+    def _path(self, sha256: str) -> Path:
+        return self._blobs / sha256[:2] / sha256
+
+    def _staged_path(self, upload: str, sha256: str) -> Path:
+        return self._staging / upload / sha256
+
+
+def _write(target: Path, chunks: Iterable[bytes]) -> None:
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        with beside.open("xb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync(target.parent)
+
+
+def _read(path: Path, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise BlobMissing(sha256) from None
+
+    def chunks() -> Iterator[bytes]:
+        with file:
+            file.seek(start)
+            left = length
+            while left is None or left > 0:
+                chunk = file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
+                if not chunk:
+                    return
+                left = None if left is None else left - len(chunk)
+                yield chunk
+
+    return chunks()
+
+
+def _link(source: Path, target: Path, sha256: str) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise BlobMissing(sha256) from None
+    except OSError:  # a file system without hard links
+        _write(target, _read(source, sha256))
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """A rename is on the disk only once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,221 @@
+"""Blobs in an S3 bucket, at any endpoint; clients read and write them there, through presigned URLs.
+
+A store may take bytes whose checksum is wrong, and a presigned URL may be used again after the registry has hashed
+what it put. So promotion copies only the very object that was hashed (`If-Match` its ETag), and hashes the copy once
+more where the store gives it another ETag.
+"""
+
+import base64
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from adapterhub_registry.storage.store import (
+    CHUNK_BYTES,
+    BlobCorrupt,
+    BlobMissing,
+    Stored,
+    StoreUnreachable,
+    Target,
+    checked,
+    verify,
+)
+
+_ABSENT = frozenset(["404", "NoSuchKey", "NotFound"])
+_CHANGED = frozenset(["412", "PreconditionFailed"])
+_HEX_DIGITS = 64
+
+
+class S3Store:
+    """A BlobStore in a bucket; address, keys and region come from boto3's own environment variables."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        self.bucket = bucket
+        self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._client: Any = boto3.client(
+            "s3",
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                # clients send a presigned PUT without boto3: only what is asked for is signed
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                retries={"max_attempts": 5, "mode": "standard"},
+                max_pool_connections=32,
+            ),
+        )
+
+    def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        """Keep bytes for an upload; they wait on the disk until their hash is known."""
+        with tempfile.TemporaryFile() as file:
+            for chunk in checked(sha256, chunks, size_bytes):
+                file.write(chunk)
+            file.seek(0)
+            self._call(
+                "put_object",
+                sha256,
+                Key=self._staged_key(upload, sha256),
+                Body=file,
+                ContentLength=size_bytes,
+                ChecksumSHA256=_base64(sha256),
+            )
+
+    def staged_bytes(self, upload: str, sha256: str) -> int | None:
+        """How many bytes are staged."""
+        try:
+            return self._length(self._staged_key(upload, sha256), sha256)
+        except BlobMissing:
+            return None
+
+    def read_staged(self, upload: str, sha256: str) -> Iterator[bytes]:
+        """The staged bytes."""
+        return _chunks(self._call("get_object", sha256, Key=self._staged_key(upload, sha256)))
+
+    def promote(self, upload: str, sha256: str, size_bytes: int) -> None:
+        """Hash staged bytes and make them a blob."""
+        staged, key = self._staged_key(upload, sha256), self._key(sha256)
+        answer = self._call("get_object", sha256, Key=staged)
+        try:
+            verify(sha256, _chunks(answer), size_bytes)
+            copied = self._call(
+                "copy_object",
+                sha256,
+                Key=key,
+                CopySource={"Bucket": self.bucket, "Key": staged},
+                CopySourceIfMatch=answer["ETag"],
+            )
+        except BlobCorrupt:
+            self._call("delete_object", sha256, Key=staged)
+            raise
+        if copied["CopyObjectResult"].get("ETag") != answer["ETag"]:
+            self._verify_copy(sha256, size_bytes)
+
+    def discard(self, upload: str) -> None:
+        """Forget all that is staged for an upload."""
+        for entry in self._list(f"staging/{upload}/"):
+            self._call("delete_object", upload, Key=entry["Key"])
+
+    def stale_uploads(self, before: datetime) -> Iterator[str]:
+        """The uploads whose staged bytes are all older."""
+        newest: dict[str, datetime] = {}
+        for entry in self._list("staging/"):
+            upload = entry["Key"].removeprefix(self.prefix).split("/")[1]
+            newest[upload] = max(entry["LastModified"], newest.get(upload, entry["LastModified"]))
+        yield from (upload for upload, moment in newest.items() if moment < before)
+
+    def size_bytes(self, sha256: str) -> int:
+        """The size of a blob."""
+        return self._length(self._key(sha256), sha256)
+
+    def read(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The bytes of a blob."""
+        if length == 0:
+            self.size_bytes(sha256)
+            return iter(())
+        span: dict[str, str] = {}
+        if start or length is not None:
+            span["Range"] = f"bytes={start}-" + ("" if length is None else str(start + length - 1))
+        return _chunks(self._call("get_object", sha256, Key=self._key(sha256), **span))
+
+    def remove(self, sha256: str) -> None:
+        """Forget a blob."""
+        self._call("delete_object", sha256, Key=self._key(sha256))
+
+    def blobs(self) -> Iterator[Stored]:
+        """Every blob there is."""
+        for entry in self._list("blobs/sha256/"):
+            sha256 = entry["Key"].rpartition("/")[2]
+            if len(sha256) == _HEX_DIGITS:
+                yield Stored(sha256, entry["Size"], entry["LastModified"])
+
+    def upload_target(
+        self, upload: str, sha256: str, size_bytes: int, lifetime: timedelta
+    ) -> Target | None:
+        """A presigned PUT whose size and SHA-256 are signed with it."""
+        url = self._client.generate_presigned_url(
+            "put_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": self._staged_key(upload, sha256),
+                "ContentLength": size_bytes,
+                "ChecksumSHA256": _base64(sha256),
+            },
+            ExpiresIn=max(1, int(lifetime.total_seconds())),
+        )
+        headers = {"Content-Length": str(size_bytes), "x-amz-checksum-sha256": _base64(sha256)}
+        return Target(url, headers)
+
+    def download_url(self, sha256: str, lifetime: timedelta) -> str | None:
+        """A presigned GET."""
+        url: str = self._client.generate_presigned_url(
+            "get_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": self._key(sha256),
+                "ResponseContentType": "application/octet-stream",
+            },
+            ExpiresIn=int(lifetime.total_seconds()),
+        )
+        return url
+
+    def _verify_copy(self, sha256: str, size_bytes: int) -> None:
+        try:
+            verify(sha256, self.read(sha256), size_bytes)
+        except BlobCorrupt:
+            self.remove(sha256)
+            raise
+
+    def _key(self, sha256: str) -> str:
+        return f"{self.prefix}blobs/sha256/{sha256[:2]}/{sha256}"
+
+    def _staged_key(self, upload: str, sha256: str) -> str:
+        return f"{self.prefix}staging/{upload}/{sha256}"
+
+    def _length(self, key: str, sha256: str) -> int:
+        return int(self._call("head_object", sha256, Key=key)["ContentLength"])
+
+    def _call(self, operation: str, sha256: str, **parameters: object) -> dict[str, Any]:
+        call: Callable[..., dict[str, Any]] = getattr(self._client, operation)
+        with _translated(sha256):
+            return call(Bucket=self.bucket, **parameters)
+
+    def _list(self, below: str) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with _translated(below):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + below):
+                yield from page.get("Contents", [])
+
+
+@contextmanager
+def _translated(sha256: str) -> Iterator[None]:
+    """The one border where boto3's errors become ours."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in _ABSENT:
+            raise BlobMissing(sha256) from error
+        if code in _CHANGED:
+            raise BlobCorrupt(sha256, "they were replaced while they were hashed") from error
+        raise StoreUnreachable(f"The S3 store refuses: {code}.") from error
+    except BotoCoreError as error:
+        raise StoreUnreachable(f"The S3 store does not answer: {type(error).__name__}.") from error
+
+
+def _chunks(answer: dict[str, Any]) -> Iterator[bytes]:
+    body = answer["Body"]
+    try:
+        with _translated(""):
+            yield from body.iter_chunks(CHUNK_BYTES)
+    finally:
+        body.close()
+
+
+def _base64(sha256: str) -> str:
+    return base64.b64encode(bytes.fromhex(sha256)).decode()

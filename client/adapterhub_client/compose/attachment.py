@@ -1,0 +1,430 @@
+"""Attach adapters to a frozen model, compose them, and detach without trace."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.utils.generic import ModelOutput
+
+from adapterhub_client.compose import checkpoint, engine, expression, heads, publication
+from adapterhub_client.compose.engine import Bound
+from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
+from adapterhub_client.compose.folder import Format
+from adapterhub_client.compose.hooks import PlaceHooks
+from adapterhub_client.compose.methods import method as methods
+from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
+from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.statichead import StaticHead, exchange
+from adapterhub_client.errors import CompositionError
+from adapterhub_client.formats import method as formats
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+VALUE_PENALTY = 0.01
+STATIC_HEAD = "default"
+
+Folder = str | PathLike[str]
+Heads = str | Sequence[str] | Literal[False] | None
+
+
+class FusionWeights(NamedTuple):
+    """What a fusion attended to at one place, in the last batch.
+
+    Shapes:
+        weights: (batch, tokens, adapters), in the order of ``adapters``; they sum to one
+    """
+
+    fusion: str
+    adapters: tuple[str, ...]
+    layer: int
+    place: str
+    weights: Tensor
+
+
+class Adapted(nn.Module):
+    """A transformers model with adapters beside it; the model itself is never changed.
+
+    Everything acts through public forward hooks, which exist only while a composition is active. `state_dict` holds
+    what is trainable now, and nothing of a frozen base.
+    """
+
+    def __init__(self, model: nn.Module, hub: Any = None) -> None:  # noqa: ANN401 - any object with `pull`
+        super().__init__()
+        self.backbone = Backbone(model)
+        self.shelf = Shelf()
+        self.model = model
+        self.training = self.shelf.training = model.training
+        self.publication = publication.Publication(self.shelf, self.backbone, model, hub)
+        self.expression: Expression | None = None
+        self._active_heads: list[Any] = []
+        self._bound: list[tuple[Place, Bound]] = []
+        self._handles: list[RemovableHandle] = []
+        self._own_head: dict[str, nn.Parameter] = {}
+        self._was_trainable: dict[str, bool] | None = None
+
+    # ------------------------------------------------------------ what is loaded
+
+    @property
+    def adapters(self) -> Mapping[str, LoadedAdapter]:
+        """The adapters by name."""
+        return self.shelf.adapters
+
+    @property
+    def fusions(self) -> Mapping[str, LoadedFusion]:
+        """The fusions by name."""
+        return self.shelf.fusions
+
+    @property
+    def heads(self) -> Mapping[str, Any]:
+        """The heads by name; each knows its `kind` and `labels`."""
+        return self.shelf.heads
+
+    @property
+    def active_heads(self) -> Sequence[Any]:
+        """The heads a call goes through; empty where the model's own head answers."""
+        return tuple(self._active_heads)
+
+    def add(
+        self, name: str, method: str | Mapping[str, Any] | formats.Bottleneck = "seq_bn"
+    ) -> str:
+        """Add a new adapter with fresh weights; returns its name.
+
+        Raises:
+            CompositionError: The name is taken, or something of the method is not supported.
+        """
+        self._require_free("adapter", name, self.adapters)
+        config = methods.read(method)
+        self.shelf.put("adapter", name, checkpoint.new_adapter(config, self.backbone, empty=False))
+        return name
+
+    def add_fusion(
+        self,
+        *names: str,
+        name: str | None = None,
+        config: str | Mapping[str, Any] | formats.Fusion = "dynamic",
+    ) -> str:
+        """Add a new fusion over loaded adapters; returns its name, theirs joined by commas.
+
+        Raises:
+            CompositionError: A member is not loaded, or the name is taken.
+        """
+        own = name or ",".join(names)
+        self._require_free("fusion", own, self.fusions)
+        for member in names:
+            if member not in self.adapters:
+                raise self.shelf.unknown(member)
+        if not isinstance(config, formats.Fusion):
+            config = formats.read_fusion(config)
+        fusion = checkpoint.new_fusion(config, self.backbone, names, self.adapters, empty=False)
+        self.shelf.put("fusion", own, fusion)
+        return own
+
+    def add_head(
+        self,
+        name: str,
+        kind: str = "classification",
+        labels: Sequence[str] | None = None,
+        **options: Any,  # noqa: ANN401 - each kind has its own
+    ) -> str:
+        """Add a new head; ``options`` are those of its config: `layers`, `activation_function`, `use_pooler`, ...
+
+        Raises:
+            CompositionError: The name is taken, or the kind is not supported.
+        """
+        self._require_free("head", name, self.heads)
+        config = heads.config_of(kind, labels, **options)
+        self.shelf.put("head", name, heads.build(config, self.backbone, empty=False))
+        return name
+
+    def load(
+        self, source: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
+    ) -> str:
+        """Load an adapter, with its head, or a published composition; returns the name to activate.
+
+        ``source`` is a folder or a reference, which is pulled. A composition brings its members, and its name is
+        that of its fusion.
+
+        Raises:
+            WrongBase: It was trained on another base model.
+            NotAnAdapter, Corrupt, IncompatibleAdapter: The folder or its files do not fit.
+        """
+        return self.publication.load(source, name, any_base=allow_base_mismatch)
+
+    def load_fusion(
+        self, folder: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
+    ) -> str:
+        """Load a fusion, with the head in its folder; returns its name."""
+        return self.publication.load_fusion(Path(folder), name, any_base=allow_base_mismatch)
+
+    def load_head(
+        self, folder: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
+    ) -> str:
+        """Load a head; returns its name, which is ``default`` for the model's own kind of head."""
+        return self.publication.load_head(Path(folder), name, any_base=allow_base_mismatch)
+
+    def save(
+        self, name: str, folder: Folder, head: str | None = None, form: Format = "safetensors"
+    ) -> None:
+        """Write an adapter, with its head, as a folder that the `adapters` library loads too.
+
+        Without ``head``, a head of the adapter's own name goes along.
+        """
+        self.publication.save(name, Path(folder), head, form)
+
+    def save_fusion(
+        self, name: str, folder: Folder, head: str | None = None, form: Format = "safetensors"
+    ) -> None:
+        """Write a fusion, with a head, and which published versions its members are."""
+        self.publication.save_fusion(name, Path(folder), head, form, active=self.expression)
+
+    def save_head(self, name: str, folder: Folder, form: Format = "safetensors") -> None:
+        """Write a head."""
+        self.publication.save_head(name, Path(folder), form)
+
+    def delete(self, name: str) -> None:
+        """Forget the adapter, fusion and head of this name.
+
+        Raises:
+            CompositionError: Nothing has the name, or it is active.
+        """
+        in_use = {
+            *self._active_names(),
+            *(n for n, h in self.heads.items() if h in self._active_heads),
+        }
+        if name in in_use:
+            raise CompositionError(f"{name!r} is active.", hint="deactivate it first")
+        self.shelf.drop(name)
+
+    # ------------------------------------------------------------ what is active
+
+    def activate(
+        self,
+        composition: str | Expression | None,
+        head: Heads = None,
+        *,
+        compat: Literal["adapters"] | None = None,
+    ) -> None:
+        """Put a composition into effect, in place of the one before.
+
+        ``composition`` is an expression, the name of a fusion, or None for heads alone. Without ``head``, the head
+        that has the name of the composition's last adapter or of its fusion is used, if there is one; False uses
+        none. ``compat="adapters"`` reads a stack in a fusion as the reference library does.
+
+        Raises:
+            CompositionError: A name is not loaded, or the parts do not fit; what was active stays so.
+        """
+        tree = self._tree(composition)
+        chosen = self._choose_heads(tree, head)
+        bound = [] if tree is None else list(self._bind(tree, as_reference=compat == "adapters"))
+        self.deactivate()
+        self.expression, self._active_heads, self._bound = tree, chosen, bound
+        for place, part in bound:
+            hooks = PlaceHooks(self.backbone.layers[place.layer], place.slot, part)
+            self._handles.extend(hooks.install())
+        self._install_static_head(head)
+        self._warm()
+
+    def deactivate(self) -> None:
+        """Take everything out of effect; what is loaded stays loaded."""
+        for handle in self._handles:
+            handle.remove()
+        exchange(self.model, self._own_head)
+        self.expression = None
+        self._handles, self._bound, self._active_heads, self._own_head = [], [], [], {}
+
+    def detach(self) -> nn.Module:
+        """Give the model back as it was, bit for bit: no hooks, its own head, gradients where it had them."""
+        self.deactivate()
+        for name, parameter in self.model.named_parameters():
+            if self._was_trainable is not None:
+                parameter.requires_grad = self._was_trainable[name]
+        self._was_trainable = None
+        return self.model
+
+    def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
+        """Run the model with what is active; with ``labels`` the output has a loss."""
+        if not self._active_heads:
+            output: ModelOutput = self.model(*args, **inputs)
+            return output
+        labels = inputs.pop("labels", None)
+        inputs["return_dict"] = True
+        outputs = self.backbone.module(*args, **inputs)
+        answer: ModelOutput = self._active_heads[0].predict(outputs, labels)
+        return answer
+
+    def attention(self) -> list[FusionWeights]:
+        """What the active fusions attended to in the last batch, layer by layer."""
+        return [
+            FusionWeights(name, mixture.names, place.layer, place.slot.name, mixture.attention())
+            for place, bound in self._bound
+            for name, mixture in bound.mixtures
+            if mixture.seen is not None
+        ]
+
+    # ------------------------------------------------------------ training
+
+    def trainable(self, *names: str, heads: Sequence[str] = (), base_head: bool = False) -> None:
+        """Freeze everything but what is named.
+
+        A name or expression makes its adapters trainable, with the head of the same name; a fusion, or an expression
+        with one, the fusion's projections and not its members. ``base_head`` adds the model's own head.
+
+        Raises:
+            CompositionError: A name is not loaded.
+        """
+        chosen: list[nn.Module] = [self._head(name) for name in heads]
+        for name in names:
+            chosen += self._named(name)
+        if self._was_trainable is None:
+            self._was_trainable = {n: p.requires_grad for n, p in self.model.named_parameters()}
+        self.requires_grad_(requires_grad=False)
+        for module in chosen:
+            module.requires_grad_(requires_grad=True)
+        prefix = f"{self.backbone.prefix}."
+        for name, parameter in self.model.named_parameters():
+            if base_head and self.backbone.has_static_head and not name.startswith(prefix):
+                parameter.requires_grad = True
+
+    def regularization(self) -> Tensor:
+        """0.01 times the squared distance of every trained value map from the identity.
+
+        Source: Pfeiffer et al. 2021, section 3; the sum over all places as the reference library has it.
+        """
+        values = [
+            layer.value.weight
+            for fusion in self.fusions.values()
+            for layer in fusion.layers()
+            if layer.value is not None and layer.value.weight.requires_grad
+        ]
+        total = self.backbone.reference_parameter.new_zeros(())
+        for value in values:
+            identity = torch.eye(len(value), device=value.device, dtype=value.dtype)
+            total = total + VALUE_PENALTY * (identity - value).square().sum()
+        return total
+
+    def state_dict(self, *_args: Any, **_options: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
+        """Copies of what is trainable now, and of the temperatures of fusions."""
+        state = {n: p.detach().clone() for n, p in self.named_parameters() if p.requires_grad}
+        return state | {n: b.clone() for n, b in self.shelf.named_buffers(prefix="shelf")}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], *_args: Any, **_options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
+        """Copy a state back; it must be of what is trainable now.
+
+        Raises:
+            CompositionError: Names or shapes differ.
+        """
+        own = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        own |= dict(self.shelf.named_buffers(prefix="shelf"))  # type: ignore[arg-type]
+        differing = sorted(set(own) ^ set(state))
+        differing += [n for n in own if n in state and own[n].shape != state[n].shape]
+        if differing:
+            raise CompositionError(f"The state is of something else: {', '.join(differing)}.")
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    # ------------------------------------------------------------ private
+
+    def _require_free(self, kind: str, name: str, taken: Mapping[str, object]) -> None:
+        if name in taken:
+            raise CompositionError(
+                f"There already is a {kind} named {name!r}.", hint="delete it, or take another name"
+            )
+
+    def _tree(self, composition: str | Expression | None) -> Expression | None:
+        if composition is None:
+            return None
+        if isinstance(composition, str):
+            fusion = self.fusions.get(composition)
+            if fusion is not None and composition not in self.adapters:
+                members = tuple(Leaf(name) for name in fusion.members)
+                plain = Fuse(members, None if Fuse(members).fusion == composition else composition)
+                composition = expression.parse(fusion.expression) if fusion.expression else plain
+            elif composition in self.adapters:
+                composition = Leaf(composition)
+            else:
+                composition = expression.parse(composition)
+        expression.check_nesting(composition)
+        return expression.rename(composition, self.publication.loaded_name)
+
+    def _bind(self, tree: Expression, *, as_reference: bool) -> list[tuple[Place, Bound]]:
+        bound = []
+        for place in self.backbone.places():
+            part = engine.bind(tree, self.shelf.at(place), as_reference=as_reference)
+            if part is not None:
+                bound.append((place, part))
+        return bound
+
+    def _choose_heads(self, tree: Expression | None, head: Heads) -> list[Any]:
+        if head is False:
+            return []
+        if head is None:
+            name = None if tree is None else _own_name(tree)
+            found = self.heads.get(name) if name else None
+            return [] if found is None or isinstance(found, StaticHead) else [found]
+        names = [head] if isinstance(head, str) else list(head)
+        if len(names) > 1:
+            raise CompositionError("Several heads at once are not supported yet.")
+        return [h for h in map(self._head, names) if not isinstance(h, StaticHead)]
+
+    def _install_static_head(self, head: Heads) -> None:
+        name = head if isinstance(head, str) else STATIC_HEAD
+        found = self.heads.get(name)
+        if isinstance(found, StaticHead) and not self._active_heads and head is not False:
+            self._own_head = found.exchange(self.model)
+
+    def _head(self, name: str) -> Any:  # noqa: ANN401
+        if name not in self.heads:
+            raise self.shelf.unknown(name)
+        return self.heads[name]
+
+    def _named(self, name: str) -> list[nn.Module]:
+        """What a name or an expression makes trainable."""
+        known = name in self.heads and name not in self.adapters and name not in self.fusions
+        tree = None if known else self._tree(name)
+        found = [] if tree is None else list(self._parts(tree))
+        own = name if tree is None else _own_name(tree)
+        return found + ([self.heads[own]] if own in self.heads else [])
+
+    def _parts(self, tree: Expression) -> list[nn.Module]:
+        fusions = list(expression.fusions(tree))
+        if not fusions:
+            return [self.adapters[name] for name in expression.leaves(tree)]
+        for fuse in fusions:
+            if fuse.fusion not in self.fusions:
+                raise self.shelf.unknown(fuse.fusion)
+        return [self.fusions[fuse.fusion] for fuse in fusions]
+
+    def _active_names(self) -> set[str]:
+        if self.expression is None:
+            return set()
+        fusions = {fuse.fusion for fuse in expression.fusions(self.expression)}
+        return fusions | set(expression.leaves(self.expression))
+
+    @torch.no_grad()
+    def _warm(self) -> None:
+        """Form what is kept of frozen fusions now, so that no call has to."""
+        if not self.training:
+            for _, bound in self._bound:
+                for _, mixture in bound.mixtures:
+                    mixture.compiled()
+
+
+def _own_name(tree: Expression) -> str:
+    """The name a composition's head would have."""
+    while isinstance(tree, Stack):
+        tree = tree.children[-1]
+    return tree.fusion if isinstance(tree, Fuse) else expression.last(tree)
+
+
+def attach(model: nn.Module, hub: Any = None) -> Adapted:  # noqa: ANN401 - any object with `pull`
+    """Attach to a transformers model; nothing changes until something is active.
+
+    Raises:
+        UnknownSite: The table of sites has no row for the architecture.
+    """
+    return Adapted(model, hub)

@@ -1,0 +1,53 @@
+"""Values made from parameters, kept as long as the parameters stay what they are."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+Value = TypeVar("Value")
+
+
+class Frozen(Generic[Value]):
+    """A value computed from parameters: kept while they are frozen, made anew with autograd while they are trained.
+
+    A kept value is never stale: every use compares the parameters' version counters, device and dtype, which an
+    optimizer step, a copy into them, or a move all change. Inside a compiled graph that cannot be asked; there the
+    value is what it was when the graph was traced, or, if there was none, part of the graph.
+    """
+
+    def __init__(self, sources: Sequence[nn.Parameter], make: Callable[[], Value]) -> None:
+        self._sources = sources
+        self._make = make
+        self._kept: Value | None = None
+        self._state: object = None
+
+    def __call__(self) -> Value:
+        """The value."""
+        if self.needs_gradient():
+            return self._make()
+        if torch.compiler.is_compiling():
+            return self._make() if self._kept is None else self._kept
+        state = self._current()
+        if self._kept is None or state != self._state:
+            self._kept, self._state = self._made(), state
+        return self._kept
+
+    def needs_gradient(self) -> bool:
+        """Whether a use now must lead gradients to the parameters."""
+        return torch.is_grad_enabled() and any(source.requires_grad for source in self._sources)
+
+    def _made(self) -> Value:
+        device = self._sources[0].device.type
+        with (
+            torch.inference_mode(mode=False),
+            torch.no_grad(),
+            torch.autocast(device, enabled=False),
+        ):
+            return self._make()
+
+    def _current(self) -> object:
+        first = self._sources[0]
+        versions = [0 if source.is_inference() else source._version for source in self._sources]  # noqa: SLF001
+        return versions, first.device, first.dtype

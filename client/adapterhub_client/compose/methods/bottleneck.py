@@ -1,0 +1,231 @@
+"""Bottleneck adapters in every variant of the config: sequential, parallel, gated, with norms of their own."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional, init
+
+from adapterhub_client.compose.methods.activation import activation
+from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.stream import Source, Stream, push, put, read
+from adapterhub_client.errors import CompositionError
+from adapterhub_client.formats.method import Bottleneck
+
+NORMAL_STD = 0.02
+HOULSBY_STD = 0.01
+
+
+class BottleneckAdapter(nn.Module):
+    """One bottleneck at one place: A(h) = scaling * (W_up act(W_down h + b) + b').
+
+    Shapes:
+        hidden: (batch, length, features), any float dtype
+        code: (batch, length, width)
+
+    Source: Houlsby et al. 2019, section 2.1; Pfeiffer et al. 2021, section 3.
+    """
+
+    def __init__(
+        self,
+        config: Bottleneck,
+        features: int,
+        width: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.features, self.width = features, width
+        self.act = activation(config.non_linearity)
+        self.down = nn.Linear(features, width, device=device, dtype=dtype)
+        self.up = nn.Linear(width, features, device=device, dtype=dtype)
+        self.norm_before = (
+            nn.LayerNorm(features, device=device, dtype=dtype) if config.ln_before else None
+        )
+        self.norm_after = (
+            nn.LayerNorm(features, device=device, dtype=dtype) if config.ln_after else None
+        )
+        self.gate = (
+            nn.Linear(features, 1, device=device, dtype=dtype) if config.use_gating else None
+        )
+        scales = {"learned": 1, "channel": features}.get(str(config.scaling))
+        self.scaling = (
+            nn.Parameter(torch.ones(scales, device=device, dtype=dtype)) if scales else None
+        )
+        self.factor = 1.0 if isinstance(config.scaling, str) else config.scaling
+
+    @property
+    def reads(self) -> Source:
+        """What the adapter takes as its input."""
+        if self.config.is_parallel:
+            return Source.SKIP
+        return Source.NORMED if self.config.original_ln_before else Source.BRANCH
+
+    @property
+    def residual(self) -> Source:
+        """What the adapter's output is added to."""
+        if self.config.is_parallel:
+            return Source.SKIP
+        if self.config.residual_before_ln == "post_add":
+            return Source.SUM
+        return Source.BRANCH if self.config.residual_before_ln else self.reads
+
+    @property
+    def needs(self) -> frozenset[Source]:
+        """What has to be recorded at the place, besides the sum."""
+        needed = {self.reads} & {Source.BRANCH, Source.SKIP}
+        if not self.config.original_ln_after:
+            needed.add(Source.BRANCH)
+        if self.residual is not Source.BRANCH or self._joins_before_norm:
+            needed |= {Source.BRANCH, Source.SKIP}
+        return frozenset(needed)
+
+    @property
+    def _joins_before_norm(self) -> bool:
+        config = self.config
+        return config.adapter_residual_before_ln and config.ln_after and not config.is_parallel
+
+    def encode(self, hidden: Tensor) -> Tensor:
+        """The activated bottleneck."""
+        if self.norm_before is not None:
+            hidden = self.norm_before(hidden)
+        return self.act(self.down(hidden))
+
+    def scaled_up(self) -> tuple[Tensor, Tensor]:
+        """The up-projection with the scaling multiplied in: weight (features, width), bias (features)."""
+        weight, bias = self.up.weight, self.up.bias
+        if self.scaling is not None:
+            return weight * self.scaling.unsqueeze(-1), bias * self.scaling
+        return (weight, bias) if self.factor == 1.0 else (weight * self.factor, bias * self.factor)
+
+    def change(self, hidden: Tensor) -> Tensor:
+        """The adapter's output before anything is added to it."""
+        change = self.up(self.encode(hidden))
+        if self.scaling is not None:
+            change = change * self.scaling
+        elif self.factor != 1.0:
+            change = change * self.factor
+        change = functional.dropout(change, self.config.dropout, self.training)
+        if self.gate is not None:
+            change = change * torch.sigmoid(self.gate(hidden)).mean(dim=1, keepdim=True)
+        return change
+
+    def forward(self, stream: Stream) -> Stream:
+        """One adapter as a step of a composition."""
+        change = self.change(read(stream, self.reads))
+        if self._joins_before_norm and self.norm_after is not None:
+            return put(stream, self.norm_after(change + read(stream, self.residual)))
+        if self.norm_after is not None:
+            change = self.norm_after(change)
+        if self.config.is_parallel or self.residual is Source.BRANCH:
+            return push(stream, change)
+        return put(stream, change + read(stream, self.residual))
+
+
+def check(config: Bottleneck) -> None:
+    """Refuse what is not supported yet.
+
+    Raises:
+        CompositionError: Names the option.
+    """
+    asked = {
+        "inv_adapter": bool(config.inv_adapter),
+        "phm_layer": config.phm_layer,
+        "cross_adapter": config.cross_adapter,
+        "stochastic_depth": config.stochastic_depth > 0,
+    }
+    for option, is_asked in asked.items():
+        if is_asked:
+            raise CompositionError(f"Bottleneck adapters with {option!r} are not supported yet.")
+    if config.init_weights not in _INITIALISERS:
+        raise CompositionError(
+            f"There is no initialisation named {config.init_weights!r}.",
+            hint="known: " + ", ".join(_INITIALISERS),
+        )
+    if isinstance(config.scaling, str) and config.scaling not in ("learned", "channel"):
+        raise CompositionError(
+            f"There is no scaling named {config.scaling!r}.",
+            hint="allowed: a number, learned, channel",
+        )
+    activation(config.non_linearity)
+
+
+def places(config: Bottleneck, backbone: Backbone) -> Iterator[Place]:
+    """Where the config puts adapters: its slots, in all layers it does not leave out."""
+    for place in backbone.places():
+        if getattr(config, place.slot.name) and place.layer not in config.leave_out:
+            yield place
+
+
+def build(
+    config: Bottleneck, backbone: Backbone, place: Place, *, empty: bool
+) -> BottleneckAdapter:
+    """The module of one place, initialised; or empty, on the meta device."""
+    like = backbone.reference_parameter
+    width = config.width(backbone.hidden_size, place.layer)
+    if empty:
+        return BottleneckAdapter(
+            config, backbone.hidden_size, width, torch.device("meta"), like.dtype
+        )
+    adapter = BottleneckAdapter(config, backbone.hidden_size, width, like.device, like.dtype)
+    with torch.no_grad(), torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
+        if config.init_weights_seed:
+            torch.manual_seed(config.init_weights_seed)
+        _INITIALISERS[config.init_weights](adapter)
+    return adapter
+
+
+def leaves(module: nn.Module) -> Mapping[str, tuple[str, ...]]:
+    """The names of the tensors in a file of the `adapters` library."""
+    names: dict[str, tuple[str, ...]] = {}
+    linear = "adapter_down.0"
+    for part, path in (
+        ("norm_before", "adapter_norm_before"),
+        ("norm_after", "adapter_norm_after"),
+    ):
+        if getattr(module, part) is not None:
+            names |= {f"{part}.{end}": (f"{path}.{end}",) for end in ("weight", "bias")}
+    if module.norm_before is not None:
+        # The library keeps this norm under two names, and writes both.
+        for end in ("weight", "bias"):
+            names[f"norm_before.{end}"] += (f"adapter_down.0.{end}",)
+        linear = "adapter_down.1"
+    for part, path in (("down", linear), ("up", "adapter_up"), ("gate", "gate")):
+        if getattr(module, part) is not None:
+            names |= {f"{part}.{end}": (f"{path}.{end}",) for end in ("weight", "bias")}
+    if module.scaling is not None:
+        names["scaling"] = ("scaling",)
+    return names
+
+
+def _like_bert(adapter: BottleneckAdapter) -> None:
+    for linear in (adapter.down, adapter.up):
+        init.normal_(linear.weight, std=NORMAL_STD)
+        init.zeros_(linear.bias)
+    _open_gate(adapter)
+
+
+def _like_mam(adapter: BottleneckAdapter) -> None:
+    init.kaiming_uniform_(adapter.down.weight, a=math.sqrt(5))
+    init.zeros_(adapter.up.weight)
+    init.zeros_(adapter.down.bias)
+    init.zeros_(adapter.up.bias)
+    _open_gate(adapter)
+
+
+def _like_houlsby(adapter: BottleneckAdapter) -> None:
+    for linear in (adapter.down, adapter.up):
+        init.trunc_normal_(linear.weight, std=HOULSBY_STD, a=-2 * HOULSBY_STD, b=2 * HOULSBY_STD)
+        init.zeros_(linear.bias)
+    _open_gate(adapter)
+
+
+def _open_gate(adapter: BottleneckAdapter) -> None:
+    if adapter.gate is not None:
+        init.normal_(adapter.gate.weight, std=NORMAL_STD)
+        init.zeros_(adapter.gate.bias)
+
+
+_INITIALISERS = {"bert": _like_bert, "mam_adapter": _like_mam, "houlsby": _like_houlsby}

@@ -1,0 +1,258 @@
+"""Loading by folder or reference, and saving with what a later load has to know: the base, the members, their pins."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from adapterhub_client import fingerprint, names
+from adapterhub_client.compose import checkpoint, expression
+from adapterhub_client.compose import folder as folders
+from adapterhub_client.compose.expression import Expression, Fuse, Leaf
+from adapterhub_client.compose.folder import Format
+from adapterhub_client.compose.shelf import LoadedFusion, Pin, Shelf
+from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.errors import CompositionError, Corrupt, NotAnAdapter, WrongBase
+from adapterhub_client.fingerprint import Fingerprint
+from adapterhub_client.wire import BASE_FINGERPRINT_FILE, MANIFEST_FILE, Manifest
+
+COMPOSITION_FILE = "composition.json"
+STATIC_HEAD = "default"
+
+
+class MemberPin(msgspec.Struct, frozen=True):
+    """A member as a `composition.json` has it; reference and digest are null where it was never published."""
+
+    name: str
+    reference: str | None = None
+    digest: str | None = None
+
+
+class CompositionFile(msgspec.Struct, frozen=True):
+    """A `composition.json`."""
+
+    expression: str
+    members: list[MemberPin] = []
+
+
+class Publication:
+    """What goes in and out of a shelf: folders, references and their pins."""
+
+    def __init__(self, shelf: Shelf, backbone: Backbone, model: nn.Module, hub: Any) -> None:  # noqa: ANN401
+        self._shelf, self._backbone, self._model = shelf, backbone, model
+        self._hub = hub
+        self._fingerprint: Fingerprint | None = None
+        self._loaded: dict[str, str] = {}
+
+    def load(self, source: Any, name: str | None, *, any_base: bool) -> str:  # noqa: ANN401
+        """Load an adapter or a composition from a folder or a reference; returns its name."""
+        folder, reference = self._folder(source)
+        if folders.holds(folder, folders.FUSION):
+            own = self.load_fusion(folder, name, any_base=any_base)
+        else:
+            own = self._load_adapter(folder, name, reference, any_base=any_base)
+        if reference is not None:
+            self._loaded[str(source)] = own
+        return own
+
+    def load_fusion(self, folder: Path, name: str | None, *, any_base: bool) -> str:
+        """Load a fusion, and its members where they are pinned; returns its name."""
+        self._check_fingerprint(folder, any_base=any_base)
+        described = _composition(folder)
+        for member in described.members if described else []:
+            self._load_member(member, any_base=any_base)
+        own, fusion = checkpoint.read_fusion(
+            folder, self._backbone, _Members(self._shelf), any_base=any_base
+        )
+        fusion.pin = _pin(folder)
+        fusion.expression = described.expression if described else None
+        own = name or own
+        self._shelf.put("fusion", own, fusion)
+        if name is not None and fusion.expression is not None:
+            fusion.expression = None
+        if folders.holds(folder, folders.HEAD):
+            self.load_head(folder, None, any_base=any_base, instead=own)
+        return own
+
+    def load_head(
+        self, folder: Path, name: str | None, *, any_base: bool, instead: str = STATIC_HEAD
+    ) -> str:
+        """Load a head; ``instead`` is its name where the folder has none."""
+        found, head = checkpoint.read_head(folder, self._backbone, self._model, any_base=any_base)
+        own = name or found or (STATIC_HEAD if head.kind == "static" else instead)
+        self._shelf.put("head", own, head)
+        return own
+
+    def save(self, name: str, folder: Path, head: str | None, form: Format) -> None:
+        """Write an adapter, its head and the base's fingerprint."""
+        if name not in self._shelf.adapters:
+            raise self._shelf.unknown(name)
+        adapter = self._shelf.adapters[name]
+        checkpoint.write_adapter(folder, name, adapter, self._backbone, form)
+        self._save_along(folder, head or name, form, required=head is not None)
+
+    def save_fusion(
+        self, name: str, folder: Path, head: str | None, form: Format, active: Expression | None
+    ) -> None:
+        """Write a fusion, its head, the base's fingerprint, and which versions its members are."""
+        if name not in self._shelf.fusions:
+            raise self._shelf.unknown(name)
+        fusion = self._shelf.fusions[name]
+        checkpoint.write_fusion(folder, name, fusion, self._backbone, form)
+        described = self._describe(name, fusion, active)
+        (folder / COMPOSITION_FILE).write_text(
+            json.dumps(msgspec.to_builtins(described), indent=2, sort_keys=True), encoding="utf-8"
+        )
+        self._save_along(folder, head or name, form, required=head is not None)
+
+    def save_head(self, name: str, folder: Path, form: Format) -> None:
+        """Write a head."""
+        if name not in self._shelf.heads:
+            raise self._shelf.unknown(name)
+        checkpoint.write_head(folder, name, self._shelf.heads[name], self._backbone, form)
+
+    def loaded_name(self, text: str) -> str:
+        """The loaded adapter a leaf of an expression means; a reference is pulled.
+
+        Raises:
+            CompositionError: It is neither.
+        """
+        if text in self._shelf.adapters:
+            return text
+        if text in self._loaded:
+            return self._loaded[text]
+        if names.is_reference(text):
+            return self.load(text, None, any_base=False)
+        raise self._shelf.unknown(text)
+
+    def fingerprint(self) -> Fingerprint:
+        """The base's identity; computed once, since the base is frozen."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint.of_model(self._model)
+        return self._fingerprint
+
+    def _load_adapter(
+        self, folder: Path, name: str | None, reference: str | None, *, any_base: bool
+    ) -> str:
+        self._check_fingerprint(folder, any_base=any_base)
+        found, adapter = checkpoint.read_adapter(folder, self._backbone, any_base=any_base)
+        own = name or found.replace(".", "-")
+        if name is None and own in self._shelf.adapters and reference is not None:
+            own = names.parse(reference).adapter.replace(".", "-")
+        adapter.pin = _pin(folder)
+        head = None
+        if folders.holds(folder, folders.HEAD):
+            _, head = checkpoint.read_head(folder, self._backbone, self._model, any_base=any_base)
+        self._shelf.put("adapter", own, adapter)
+        if head is not None:
+            self._shelf.put("head", STATIC_HEAD if _is_static(head) else own, head)
+        return own
+
+    def _load_member(self, member: MemberPin, *, any_base: bool) -> None:
+        """Load a pinned member under the name its expression uses, unless it is here already."""
+        present = self._shelf.adapters.get(member.name)
+        if present is not None:
+            found = present.pin.digest if present.pin else None
+            if member.digest and found and found != member.digest:
+                raise CompositionError(
+                    f"The composition pins {member.name!r} to {member.digest}, but {found} is "
+                    "loaded under this name.",
+                    hint="delete it, or load it under another name",
+                )
+            return
+        if member.reference is None:
+            raise CompositionError(
+                f"The member {member.name!r} of the composition was never published.",
+                hint=f"load it first, with name={member.name!r}",
+            )
+        pinned = names.parse(member.reference).at(member.digest)
+        self.load(str(pinned), member.name, any_base=any_base)
+
+    def _describe(
+        self, name: str, fusion: LoadedFusion, active: Expression | None
+    ) -> CompositionFile:
+        """The whole active expression if it uses the fusion, else the fusion by itself."""
+        members = tuple(Leaf(member) for member in fusion.members)
+        tree: Expression = Fuse(members, None if Fuse(members).fusion == name else name)
+        if active is not None and any(f.fusion == name for f in expression.fusions(active)):
+            tree = active
+        elif fusion.expression:
+            tree = expression.parse(fusion.expression)
+        pins = []
+        for leaf in dict.fromkeys(expression.leaves(tree)):
+            adapter = self._shelf.adapters.get(leaf)
+            pins.append(MemberPin(leaf, *(adapter.pin or ()) if adapter else ()))
+        return CompositionFile(str(tree), pins)
+
+    def _save_along(self, folder: Path, head: str, form: Format, *, required: bool) -> None:
+        if head in self._shelf.heads:
+            self.save_head(head, folder, form)
+        elif required:
+            raise self._shelf.unknown(head)
+        fingerprint.write(self.fingerprint(), folder / BASE_FINGERPRINT_FILE)
+
+    def _check_fingerprint(self, folder: Path, *, any_base: bool) -> None:
+        path = folder / BASE_FINGERPRINT_FILE
+        if any_base or not path.is_file():
+            return
+        expected = fingerprint.read(path)
+        comparison = fingerprint.compare(expected, self.fingerprint())
+        if not comparison.compatible:
+            raise WrongBase(
+                f"'{folder}' was trained on {expected.root[:19]}, this base model "
+                f"{self._backbone.name!r} is {self.fingerprint().root[:19]}; "
+                f"{len(comparison.differing)} tensors differ: "
+                f"{', '.join(comparison.differing[:3])}.",
+                differing=comparison.differing,
+            )
+
+    def _folder(self, source: Any) -> tuple[Path, str | None]:  # noqa: ANN401
+        folder = Path(source)
+        if folder.is_dir():
+            return folder, None
+        if not names.is_reference(str(source)):
+            raise NotAnAdapter(source, ["a folder", "a reference such as nli/multinli@ukp"])
+        if self._hub is None:
+            from adapterhub_client import Hub  # noqa: PLC0415 - only needed to pull
+
+            self._hub = Hub()
+        return Path(self._hub.pull(str(source), base=self._model)), str(source)
+
+
+class _Members(dict[str, Any]):
+    """The loaded adapters, with an error of our own for one that is not."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf.adapters)
+        self._shelf = shelf
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401
+        raise self._shelf.unknown(name)
+
+
+def _is_static(head: Any) -> bool:  # noqa: ANN401
+    return bool(head.kind == "static")
+
+
+def _composition(folder: Path) -> CompositionFile | None:
+    path = folder / COMPOSITION_FILE
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CompositionFile)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"'{path}' cannot be read: {error}") from error
+
+
+def _pin(folder: Path) -> Pin | None:
+    """Which published version a folder is; the hub puts the manifest beside what it pulls."""
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    manifest = msgspec.json.decode(data, type=Manifest)
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    return Pin(manifest.reference.reference.adapter, digest)

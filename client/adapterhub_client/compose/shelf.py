@@ -1,0 +1,109 @@
+"""What is loaded beside a model: adapters, fusions and heads by name, none of them part of the model."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+from torch import nn
+
+from adapterhub_client.compose.engine import Modules
+from adapterhub_client.compose.fusion import FusionLayer
+from adapterhub_client.compose.sites import Place
+from adapterhub_client.errors import CompositionError
+from adapterhub_client.formats.method import Bottleneck, Fusion
+
+FORBIDDEN_IN_NAMES = ".'\"\n\t"
+
+
+class Pin(NamedTuple):
+    """The published version something was loaded from."""
+
+    reference: str
+    digest: str
+
+
+class LoadedAdapter(nn.Module):
+    """One adapter: its config and its modules, by place."""
+
+    def __init__(self, config: Bottleneck, modules: dict[Place, nn.Module]) -> None:
+        super().__init__()
+        self.config = config
+        self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
+        self.pin: Pin | None = None
+
+
+class LoadedFusion(nn.Module):
+    """One fusion: its config, its layers by place, the names of its members, and how it was published."""
+
+    def __init__(
+        self, config: Fusion, members: tuple[str, ...], modules: dict[Place, nn.Module]
+    ) -> None:
+        super().__init__()
+        self.config, self.members = config, members
+        self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
+        self.expression: str | None = None
+        self.pin: Pin | None = None
+
+    def layers(self) -> Iterator[FusionLayer]:
+        """Its layers, in no order."""
+        for layer in self.places.values():
+            yield cast("FusionLayer", layer)
+
+
+class Shelf(nn.Module):
+    """Everything that is loaded; a module, so that it moves, trains and is saved as one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.adapters: dict[str, LoadedAdapter] = {}
+        self.fusions: dict[str, LoadedFusion] = {}
+        self.heads: dict[str, Any] = {}
+        # The kind is part of the key, because an adapter and its head share a name.
+        self.parts = nn.ModuleDict()
+
+    def put(self, kind: str, name: str, module: nn.Module) -> None:
+        """Take something in under a name, in place of what had it.
+
+        Raises:
+            CompositionError: The name is empty, or has a character that names cannot have.
+        """
+        if not name or any(character in name for character in FORBIDDEN_IN_NAMES):
+            raise CompositionError(
+                f"{name!r} cannot be a name.", hint="allowed is any text without dots and quotes"
+            )
+        module.train(self.training)
+        self._named(kind)[name] = module
+        self.parts[f"{kind} {name}"] = module
+
+    def drop(self, name: str) -> None:
+        """Forget everything of this name.
+
+        Raises:
+            CompositionError: Nothing has the name.
+        """
+        kinds = [kind for kind in ("adapter", "fusion", "head") if name in self._named(kind)]
+        if not kinds:
+            raise self.unknown(name)
+        for kind in kinds:
+            del self._named(kind)[name]
+            del self.parts[f"{kind} {name}"]
+
+    def at(self, place: Place) -> Modules:
+        """The modules that stand at one place."""
+        return Modules(dict(_at(self.adapters, place)), dict(_at(self.fusions, place)))
+
+    def unknown(self, name: str) -> CompositionError:
+        """The error for a name that nothing has."""
+        known = ", ".join(repr(known) for known in [*self.adapters, *self.fusions, *self.heads])
+        return CompositionError(
+            f"Nothing named {name!r} is loaded.", hint=f"loaded: {known or 'nothing'}"
+        )
+
+    def _named(self, kind: str) -> dict[str, Any]:
+        named: dict[str, Any] = getattr(self, kind + "s")
+        return named
+
+
+def _at(loaded: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
+    for name, module in loaded.items():
+        if str(place) in module.places:
+            yield name, module.places[str(place)]

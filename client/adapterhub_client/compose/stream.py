@@ -1,0 +1,68 @@
+"""What flows through one place of a layer, and how a step of a composition changes it.
+
+With f the output of the sub-block and x the residual it joins, the model goes on with LN(f + x). A step hands on a
+changed f. Most steps only add to it, and then the sum s = f + x is all that has to be known: that is why seq_bn, and
+stacks and fusions of it, cost one hook on the LayerNorm and nothing else.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Source(Enum):
+    """What can be read from a stream."""
+
+    BRANCH = "f"
+    SKIP = "x"
+    SUM = "f + x"
+    NORMED = "LN(f + x)"
+
+
+class Stream(NamedTuple):
+    """The tensors at a place, as far as they are known.
+
+    Shapes:
+        all: (batch, length, features)
+    """
+
+    norm: Callable[[Tensor], Tensor]
+    total: Tensor | None = None
+    normed: Tensor | None = None
+    branch: Tensor | None = None
+    skip: Tensor | None = None
+
+
+def read(stream: Stream, source: Source) -> Tensor:
+    """What the stream holds, computed where it only follows from the rest."""
+    if source is Source.SUM:
+        return stream.total if stream.total is not None else _sum(stream)
+    if source is Source.NORMED:
+        return stream.normed if stream.normed is not None else stream.norm(read(stream, Source.SUM))
+    return _known(stream.branch if source is Source.BRANCH else stream.skip, source)
+
+
+def push(stream: Stream, change: Tensor) -> Stream:
+    """The stream after f grew by ``change``."""
+    return stream._replace(
+        total=None if stream.total is None else stream.total + change,
+        branch=None if stream.branch is None else stream.branch + change,
+        normed=None,
+    )
+
+
+def put(stream: Stream, branch: Tensor) -> Stream:
+    """The stream with another f."""
+    return stream._replace(total=None, normed=None, branch=branch)
+
+
+def _sum(stream: Stream) -> Tensor:
+    return _known(stream.branch, Source.BRANCH) + _known(stream.skip, Source.SKIP)
+
+
+def _known(tensor: Tensor | None, source: Source) -> Tensor:
+    if tensor is None:
+        raise LookupError(f"{source.value} was not recorded at this place.")
+    return tensor

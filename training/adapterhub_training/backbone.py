@@ -1,17 +1,18 @@
 """The frozen base model and its tokenizer, from a folder, an installed package, or a name transformers resolves."""
 
 import importlib.util
-from logging import ERROR
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from transformers import (
     AutoModel,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from adapterhub_client.errors import BaseModelNotFound
 from adapterhub_training.experiment import PACKAGE
@@ -26,18 +27,17 @@ class Backbone(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
 
 
-def load(path: str) -> Backbone:
-    """Load a base model without its heads.
+def load(path: str, device: torch.device) -> Backbone:
+    """Load a base model without its heads onto a device.
 
     Raises:
         BaseModelNotFound: There is none at this place, or it cannot be read.
     """
     place = str(locate(path))
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(
-        logging.ERROR
-    )  # a backbone is loaded on purpose: no lists of unused heads
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    verbosity = transformers_logging.get_verbosity()
+    # A backbone is loaded on purpose: no lists of unused heads.
+    transformers_logging.set_verbosity(logging.ERROR)
     try:
         model = AutoModel.from_pretrained(place)
         tokenizer = AutoTokenizer.from_pretrained(place)
@@ -47,8 +47,8 @@ def load(path: str) -> Backbone:
             f"There is no usable base model at {path!r}: {reason}", hint=HINT
         ) from error
     finally:
-        logging.set_verbosity(verbosity)
-    return Backbone(model, tokenizer)
+        transformers_logging.set_verbosity(verbosity)
+    return Backbone(model.to(device), tokenizer)
 
 
 def locate(path: str) -> Path | str:

@@ -102,6 +102,29 @@ def load_split(folder: Path, split: str, labels: Sequence[str]) -> tuple[Example
     return _examples(_lines(path, _content(path)), labels)
 
 
+def reported_split(folder: Path) -> str:
+    """The split of a folder to report on: test where there is one."""
+    return "test" if _file(folder, "test") else "validation"
+
+
+def texts(line: str, number: int) -> tuple[str, str | None]:
+    """What to predict on, from a line of input: plain text, or an object as in the data, its label ignored.
+
+    Raises:
+        BadData: The object has no text.
+    """
+    if not line.startswith("{"):
+        return line, None
+    source = Path("standard input")
+    try:
+        row = msgspec.structs.replace(msgspec.json.decode(line, type=_Row), label="?")
+    except msgspec.DecodeError as error:
+        raise BadData(source, number, f"this is no example ({error})") from error
+    if fault := _fault(row):
+        raise BadData(source, number, fault)
+    return (str(row.text), None) if row.text_b is None else (str(row.text_a), row.text_b)
+
+
 def sample(examples: tuple[Example, ...], size: int | None) -> tuple[Example, ...]:
     """A random sample in the order of the file; all of them where there are no more."""
     if size is None or size >= len(examples):

@@ -1,0 +1,82 @@
+"""A finished run, loaded again to evaluate and to predict."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from adapterhub_training import (
+    backbone,
+    batches,
+    data,
+    evaluation,
+    experiment,
+    run,
+    subject,
+    trainer,
+)
+from adapterhub_training.data import Example
+from adapterhub_training.errors import NotARun
+from adapterhub_training.evaluation import Evaluation
+from adapterhub_training.experiment import Experiment
+from adapterhub_training.results import Results
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """The most probable label, and how probable each is."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Model:
+    """The best weights of a run, on their base."""
+
+    def __init__(self, wanted: Experiment, results: Results, folder: Path) -> None:
+        self.experiment, self.results = wanted, results
+        self._base = backbone.load(wanted.base.path, trainer.device_of(wanted.training))
+        self._adapted = subject.restored(self._base, wanted, folder)
+
+    def evaluate(
+        self, folder: Path | None = None, split: str | None = None
+    ) -> tuple[Evaluation, str]:
+        """Score on a split of the run's own data, or of other data with the same labels."""
+        labels, settings = self.results.labels, self.experiment.training
+        if folder is None:
+            dataset = run.read_data(self.experiment)
+            split = split or dataset.reported
+            examples = dataset.splits.get(split) or data.load_split(
+                Path(self.experiment.task.data), split, labels
+            )
+        else:
+            split = split or data.reported_split(folder)
+            examples = data.load_split(folder, split, labels)
+        encoded = batches.encode(self._base.tokenizer, examples, settings.max_length)
+        return trainer.evaluate(self._adapted, encoded, labels, settings), split
+
+    def predict(self, texts: Sequence[tuple[str, str | None]]) -> list[Prediction]:
+        """A prediction for each sentence or pair, in their order; all of one kind."""
+        labels, settings = self.results.labels, self.experiment.training
+        examples = [Example(text, pair, 0) for text, pair in texts]
+        encoded = batches.encode(self._base.tokenizer, examples, settings.max_length)
+        shares = evaluation.probabilities(trainer.predict(self._adapted, encoded, settings))
+        return [
+            Prediction(
+                labels[int(row.argmax())],
+                {label: round(float(share), 6) for label, share in zip(labels, row, strict=True)},
+            )
+            for row in shares
+        ]
+
+
+def load(folder: Path) -> Model:
+    """Load a finished run.
+
+    Raises:
+        NotARun: The folder has no results, or no experiment.
+    """
+    for name in (run.RESULTS_FILE, run.EXPERIMENT_FILE):
+        if not (folder / name).is_file():
+            raise NotARun(folder, name)
+    results = msgspec.json.decode((folder / run.RESULTS_FILE).read_bytes(), type=Results)
+    return Model(experiment.read(folder / run.EXPERIMENT_FILE), results, folder)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, engine, expression, heads, publication
+from adapterhub_client.compose import checkpoint, engine, expression, heads
 from adapterhub_client.compose.engine import Bound
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
 from adapterhub_client.compose.folder import Format
@@ -17,6 +17,7 @@ from adapterhub_client.compose.hooks import PlaceHooks
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.sources import STATIC_HEAD, Sources
 from adapterhub_client.compose.statichead import StaticHead, exchange
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
 VALUE_PENALTY = 0.01
-STATIC_HEAD = "default"
 
 Folder = str | PathLike[str]
 Heads = str | Sequence[str] | Literal[False] | None
@@ -58,7 +58,7 @@ class Adapted(nn.Module):
         self.shelf = Shelf()
         self.model = model
         self.training = self.shelf.training = model.training
-        self.publication = publication.Publication(self.shelf, self.backbone, model, hub)
+        self.sources = Sources(self.shelf, self.backbone, model, hub)
         self.expression: Expression | None = None
         self._active_heads: list[Any] = []
         self._bound: list[tuple[Place, Bound]] = []
@@ -152,19 +152,19 @@ class Adapted(nn.Module):
             WrongBase: It was trained on another base model.
             NotAnAdapter, Corrupt, IncompatibleAdapter: The folder or its files do not fit.
         """
-        return self.publication.load(source, name, any_base=allow_base_mismatch)
+        return self.sources.load(source, name, any_base=allow_base_mismatch)
 
     def load_fusion(
         self, folder: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
     ) -> str:
         """Load a fusion, with the head in its folder; returns its name."""
-        return self.publication.load_fusion(Path(folder), name, any_base=allow_base_mismatch)
+        return self.sources.load_fusion(Path(folder), name, any_base=allow_base_mismatch)
 
     def load_head(
         self, folder: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
     ) -> str:
         """Load a head; returns its name, which is ``default`` for the model's own kind of head."""
-        return self.publication.load_head(Path(folder), name, any_base=allow_base_mismatch)
+        return self.sources.load_head(Path(folder), name, any_base=allow_base_mismatch)
 
     def save(
         self, name: str, folder: Folder, head: str | None = None, form: Format = "safetensors"
@@ -173,17 +173,17 @@ class Adapted(nn.Module):
 
         Without ``head``, a head of the adapter's own name goes along.
         """
-        self.publication.save(name, Path(folder), head, form)
+        self.sources.save(name, Path(folder), head, form)
 
     def save_fusion(
         self, name: str, folder: Folder, head: str | None = None, form: Format = "safetensors"
     ) -> None:
         """Write a fusion, with a head, and which published versions its members are."""
-        self.publication.save_fusion(name, Path(folder), head, form, active=self.expression)
+        self.sources.save_fusion(name, Path(folder), head, form, active=self.expression)
 
     def save_head(self, name: str, folder: Folder, form: Format = "safetensors") -> None:
         """Write a head."""
-        self.publication.save_head(name, Path(folder), form)
+        self.sources.save_head(name, Path(folder), form)
 
     def delete(self, name: str) -> None:
         """Forget the adapter, fusion and head of this name.
@@ -284,6 +284,8 @@ class Adapted(nn.Module):
         self.requires_grad_(requires_grad=False)
         for module in chosen:
             module.requires_grad_(requires_grad=True)
+        for fusion in self.fusions.values():
+            fusion.freeze_what_cancels()
         prefix = f"{self.backbone.prefix}."
         for name, parameter in self.model.named_parameters():
             if base_head and self.backbone.has_static_head and not name.startswith(prefix):
@@ -349,7 +351,7 @@ class Adapted(nn.Module):
             else:
                 composition = expression.parse(composition)
         expression.check_nesting(composition)
-        return expression.rename(composition, self.publication.loaded_name)
+        return expression.rename(composition, self.sources.loaded_name)
 
     def _bind(self, tree: Expression, *, as_reference: bool) -> list[tuple[Place, Bound]]:
         bound = []

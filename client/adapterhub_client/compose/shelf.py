@@ -48,6 +48,12 @@ class LoadedFusion(nn.Module):
         for layer in self.places.values():
             yield cast("FusionLayer", layer)
 
+    def freeze_what_cancels(self) -> None:
+        """The key's bias adds the same to all scores of a token: it has no effect and no gradient."""
+        for layer in self.layers():
+            if layer.key is not None:
+                layer.key.bias.requires_grad = False
+
 
 class Shelf(nn.Module):
     """Everything that is loaded; a module, so that it moves, trains and is saved as one."""

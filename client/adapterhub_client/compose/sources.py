@@ -38,7 +38,7 @@ class CompositionFile(msgspec.Struct, frozen=True):
     members: list[MemberPin] = []
 
 
-class Publication:
+class Sources:
     """What goes in and out of a shelf: folders, references and their pins."""
 
     def __init__(self, shelf: Shelf, backbone: Backbone, model: nn.Module, hub: Any) -> None:  # noqa: ANN401

@@ -57,4 +57,4 @@ def _config(connection: Connection) -> Config:
 
 
 def _folder() -> Path:
-    return _CHECKOUT if (_CHECKOUT / "env.py").exists() else _INSTALLED
+    return _INSTALLED if _INSTALLED.exists() else _CHECKOUT

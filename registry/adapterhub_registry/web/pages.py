@@ -1,0 +1,159 @@
+"""The pages: each reads what the services know and renders one template."""
+
+from difflib import get_close_matches
+
+from flask import Blueprint, Response, make_response, render_template, request
+
+from adapterhub_client import names
+from adapterhub_registry.errors import NotFound
+from adapterhub_registry.request import runtime, session, viewer
+from adapterhub_registry.service import account, catalogue
+from adapterhub_registry.service.catalogue import Search
+from adapterhub_registry.service.resolution import parsed
+from adapterhub_registry.web import adapter as adapters
+from adapterhub_registry.web import facets, listing, snippets
+
+blueprint = Blueprint("web", __name__, template_folder="templates")
+
+_NEWEST = 8
+_BROWSED = 12
+_NEAREST = 5
+
+
+class TaskNotFound(NotFound):
+    """No adapter that the viewer may read has this task."""
+
+    code = "task_not_found"
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"There is no task named {name!r}.")
+        self.nearest = tuple(get_close_matches(name, known, n=_NEAREST, cutoff=0.5))
+
+
+@blueprint.get("/")
+def start() -> Response:
+    """What is here, and what is new."""
+    newest = catalogue.search(session(), viewer(), Search(limit=_NEWEST))
+    return _page(
+        "start.html",
+        stats=catalogue.stats(session(), viewer()),
+        newest=newest.items,
+        tasks=catalogue.tasks(session(), viewer())[:_BROWSED],
+        bases=catalogue.bases(session(), viewer())[:_BROWSED],
+        hub=hub(),
+    )
+
+
+@blueprint.get("/adapters")
+def adapter_list() -> Response:
+    """Adapters that fit a search; the address is the whole state."""
+    search = listing.asked(request.args)
+    page = catalogue.search(session(), viewer(), search)
+    counted = facets.facets(session(), viewer(), search)
+    chosen = listing.active(search, counted)
+    return _page(
+        "adapters.html",
+        search=search,
+        page=page,
+        chosen=chosen,
+        relaxed=[] if page.total else listing.relaxed(session(), viewer(), search, chosen),
+        facets=counted,
+        sorts=listing.sorts(search),
+        following=listing.url(search, after=page.next) if page.next else None,
+        first=listing.url(search) if search.after else None,
+    )
+
+
+@blueprint.get("/adapters/<task>/<name_at_org>")
+def adapter_page(task: str, name_at_org: str) -> Response:
+    """One adapter: the path is a reference, so a version may follow, as in `nli/multinli@ukp:3`."""
+    reference = parsed(f"{task}/{name_at_org}")
+    chosen = request.args.get("variant", "")
+    view = adapters.view(runtime(), session(), viewer(), reference, chosen)
+    variants = view.adapter.variants
+    subject = snippets.Subject(
+        hub=hub(),
+        version=view.version,
+        manifest=view.manifest,
+        many_bases=len({each.base.fingerprint or each.base.name for each in variants}) > 1,
+        many_configs=len({each.config_id for each in variants}) > 1,
+    )
+    return _page(
+        "adapter.html",
+        view=view,
+        pinned=reference.version,
+        snippets=snippets.snippets(subject),
+        tools=snippets.TOOLS,
+        pins=snippets.PINS,
+        hub=hub(),
+    )
+
+
+@blueprint.get("/tasks")
+def task_list() -> Response:
+    """Every task."""
+    return _page("tasks.html", tasks=catalogue.tasks(session(), viewer()))
+
+
+@blueprint.get("/tasks/<name>")
+def task_page(name: str) -> Response:
+    """The adapters of one task."""
+    known = [task.name for task in catalogue.tasks(session(), viewer())]
+    if name not in known:
+        raise TaskNotFound(name, known)
+    return _collection("task.html", Search(task=name), name=name)
+
+
+@blueprint.get("/bases")
+def base_list() -> Response:
+    """Every base model."""
+    return _page("bases.html", bases=catalogue.bases(session(), viewer()))
+
+
+@blueprint.get("/bases/<fingerprint>")
+def base_page(fingerprint: str) -> Response:
+    """A base model and all that fits it."""
+    found = catalogue.base(session(), viewer(), fingerprint)
+    return _collection("base.html", Search(base=fingerprint), base=found.base)
+
+
+@blueprint.get("/orgs/<name>")
+def organization_page(name: str) -> Response:
+    """An organization and its adapters."""
+    found = account.organization(session(), viewer(), name)
+    return _collection("organization.html", Search(org=name), organization=found)
+
+
+@blueprint.get("/about")
+def about() -> Response:
+    """What this is."""
+    return _page("about.html", stats=catalogue.stats(session(), viewer()), hub=hub())
+
+
+def hub() -> str:
+    """The address of this registry as people use it."""
+    return (runtime().settings.public_url or request.url_root).rstrip("/")
+
+
+def _collection(template: str, search: Search, **shown: object) -> Response:
+    """A page about what a list of adapters has in common."""
+    page = catalogue.search(session(), viewer(), search)
+    everything = listing.url(search)
+    counted = facets.facets(session(), viewer(), search)
+    return _page(template, page=page, search=search, everything=everything, facets=counted, **shown)
+
+
+def _page(template: str, **shown: object) -> Response:
+    """A rendered page that a browser may keep, and has to ask whether it is still the same."""
+    response = make_response(render_template(template, **shown))
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.vary.update(["Accept", "Authorization", "Cookie"])
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def reference_path(reference: str, version: object = None) -> str:
+    """The page of an adapter, or of one version of it."""
+    parts = names.parse(reference).at(None if version is None else str(version))
+    return f"/adapters/{parts}"

@@ -1,0 +1,27 @@
+"""A problem as a page, for whoever reads it in a browser."""
+
+import msgspec
+from flask import Flask, Response, render_template, request
+
+from adapterhub_client.wire import Problem
+
+_PROBLEM = "application/problem+json"
+_MACHINES = ("/api/", "/healthz")
+
+
+def register(app: Flask) -> None:
+    """Turn problems into pages where a page is asked for; the API answers with problems whatever is asked."""
+    app.after_request(_as_page)
+
+
+def _as_page(response: Response) -> Response:
+    if response.mimetype != _PROBLEM or request.path.startswith(_MACHINES):
+        return response
+    response.vary.add("Accept")
+    accepted = request.accept_mimetypes
+    if accepted["text/html"] <= accepted[_PROBLEM]:
+        return response
+    problem = msgspec.json.decode(response.get_data(), type=Problem)
+    response.set_data(render_template("problem.html", problem=problem))
+    response.content_type = "text/html; charset=utf-8"
+    return response

@@ -1,0 +1,167 @@
+"""Small drawings as text: pure functions, no style attribute (the security policy forbids it), classes only."""
+
+from collections.abc import Sequence
+
+import msgspec
+from markupsafe import Markup, escape
+
+from adapterhub_registry.web.text import number
+
+_STRIP_BARS = 16
+_BAR_WIDTH, _BAR_STEP, _STRIP_HEIGHT = 3, 5, 18
+_TICKS = 5
+_MARGIN = 4.0
+"""percent left free on both sides of a plot, so that a dot on the edge is whole"""
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """What values a plot spans, from left to right, and where its ticks are."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def place(self, value: float) -> str:
+        """Where a value stands, in percent of the width."""
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return f"{_MARGIN + share * (100 - 2 * _MARGIN):.2f}%"
+
+
+class Dot(msgspec.Struct, frozen=True):
+    """A measured value, how far it spreads, and what others have on the same data."""
+
+    value: float
+    std: float | None = None
+    others: Sequence[float] = ()
+
+
+def element(name: str, *children: str | Markup, **attributes: str | float | None) -> Markup:
+    """An element; text is escaped, `_` in a name becomes `-`, and None leaves the attribute out."""
+    written = Markup().join(
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value)
+        for key, value in attributes.items()
+        if value is not None
+    )
+    inside = Markup().join(escape(child) for child in children)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), written, inside)  # noqa: S704  # a constant of ours
+
+
+def strip(fingerprint: str | None) -> Markup:
+    """A fingerprint as a row of bars: two bases of one name look different at a glance.
+
+    Each bar is two hex digits, the height from one and the tone from the other. Without a fingerprint it is a blank.
+    """
+    width = _STRIP_BARS * _BAR_STEP - (_BAR_STEP - _BAR_WIDTH)
+    size: dict[str, str | float | None] = {
+        "viewBox": f"0 0 {width} {_STRIP_HEIGHT}",
+        "width": width,
+        "height": _STRIP_HEIGHT,
+        "aria_hidden": "true",
+    }
+    if fingerprint is None:
+        middle = _STRIP_HEIGHT / 2
+        blank = element("line", x1=0, x2=width, y1=middle, y2=middle)
+        return element("svg", blank, class_="strip blank", **size)
+    digits = fingerprint.removeprefix("sha256:")
+    bars = []
+    for at in range(_STRIP_BARS):
+        pair = digits[2 * at : 2 * at + 2]
+        tall, tone = (
+            int(digit, 16) if digit in "0123456789abcdef" else 0 for digit in f"{pair:0<2}"
+        )
+        height = 3 + tall
+        bars.append(
+            element(
+                "rect",
+                x=at * _BAR_STEP,
+                y=(_STRIP_HEIGHT - height) / 2,
+                width=_BAR_WIDTH,
+                height=height,
+                class_=f"t{tone % 3}",
+            )
+        )
+    return element("svg", *bars, class_="strip", **size)
+
+
+def scale(dots: Sequence[Dot]) -> Scale:
+    """A scale with round ends that holds every dot, its spread and the others."""
+    reach = [value for dot in dots for value in _reach(dot)]
+    low, high = min(reach), max(reach)
+    step = _round_step((high - low) or abs(high) or 1.0)
+    first = _floor(low / step)
+    last = max(-_floor(-high / step), first + 1)
+    ticks = tuple(round(at * step, 10) for at in range(first, last + 1))
+    return Scale(ticks[0], ticks[-1], ticks)
+
+
+def axis(spanned: Scale) -> Markup:
+    """The numbers over a column of dots."""
+    last = len(spanned.ticks) - 1
+    texts = [
+        element("text", f"{tick:g}", x=spanned.place(tick), y=11, class_="tick")
+        for at, tick in enumerate(spanned.ticks)
+        if at % 2 == 0 or last < _TICKS
+    ]
+    return element("svg", *texts, class_="plot axis", height=14, aria_hidden="true")
+
+
+def dot_plot(dot: Dot, spanned: Scale) -> Markup:
+    """One row of a dot plot: grid, the others as rings, the spread as a line, the value as a disc.
+
+    Widths are in percent, so that it fits any column and discs stay round.
+    """
+    middle = 13
+    grid = [
+        element("line", x1=spanned.place(tick), x2=spanned.place(tick), y1=0, y2=26, class_="grid")
+        for tick in spanned.ticks
+    ]
+    others = [
+        element("circle", cx=spanned.place(value), cy=middle, r=3.5, class_="other")
+        for value in dot.others
+    ]
+    spread = []
+    if dot.std:
+        ends = spanned.place(dot.value - dot.std), spanned.place(dot.value + dot.std)
+        spread.append(
+            element("line", x1=ends[0], x2=ends[1], y1=middle, y2=middle, class_="spread")
+        )
+    disc = element("circle", cx=spanned.place(dot.value), cy=middle, r=5, class_="this")
+    return element(
+        "svg",
+        element("title", _spoken(dot)),
+        *grid,
+        *others,
+        *spread,
+        disc,
+        class_="plot",
+        height=26,
+        role="img",
+    )
+
+
+def _spoken(dot: Dot) -> str:
+    own = number(dot.value) + (f" ± {number(dot.std, dot.value)}" if dot.std else "")
+    if not dot.others:
+        return own
+    low, high = number(min(dot.others)), number(max(dot.others))
+    return f"{own}; {len(dot.others)} others from {low} to {high}"
+
+
+def _reach(dot: Dot) -> list[float]:
+    spread = dot.std or 0.0
+    return [dot.value - spread, dot.value + spread, *dot.others]
+
+
+def _round_step(span: float) -> float:
+    """The roundest step that divides a span into about five."""
+    rough = span / _TICKS
+    power = 10.0 ** _floor_log10(rough)
+    return next((power * factor for factor in (1, 2, 5) if power * factor >= rough), power * 10)
+
+
+def _floor_log10(value: float) -> int:
+    return int(f"{value:e}".partition("e")[2])
+
+
+def _floor(value: float) -> int:
+    return int(value // 1) if abs(value - round(value)) > 1e-9 else round(value)  # noqa: PLR2004  # 0.3 / 0.1

@@ -49,11 +49,7 @@ def test_a_small_file_gets_the_defaults(file):
     ],
 )
 def test_every_mode_has_its_own_keys(file, override, mode, kind):
-    table, _, value = override.partition("=")
-    file.write_text(SMALL.replace('[method]\nmode = "adapter"\n', "") + "")
-    file.write_text(f"{table} = {value}\n" + file.read_text())
-
-    read = experiment.read(file)
+    read = experiment.read(file, [override])
 
     assert isinstance(read.method, kind)
     assert read.mode == mode
@@ -112,7 +108,8 @@ def test_a_path_on_the_command_line_is_relative_to_where_one_is(file):
         pytest.param("task.name=a/b", "`task.name`", id="bad name"),
         pytest.param("task.metric=luck", "at `$.task.metric`", id="no metric"),
         pytest.param("output.reference=mnli", "`output.reference`", id="no reference"),
-        pytest.param("epochs", "does not say what to set", id="no value"),
+        pytest.param("epochs=2", "does not say what to set", id="no table"),
+        pytest.param("training.epochs", "does not say what to set", id="no value"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(file, override, fault):

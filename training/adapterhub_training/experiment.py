@@ -147,7 +147,7 @@ class Experiment(Section, frozen=True, kw_only=True):
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read an experiment file; each override is `table.key=value` and wins over the file.
+    """Read an experiment file; each override, `table.key=value` or `table={...}`, wins over it.
 
     Raises:
         BadExperiment: The file is absent or no TOML, or a key or value cannot be; the message says which.
@@ -159,13 +159,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadExperiment(f"'{path}' is no TOML: {error}.") from error
     _anchor(tables, path.parent)
-    given: dict[str, Any] = {}
     for override in overrides:
         _override(tables, override)
-        _override(given, override)
-    _anchor(given, Path())
-    for table, values in given.items():
-        tables[table].update(values)
     tables.setdefault("output", {}).setdefault("folder", str(Path("runs", path.stem).absolute()))
     return decode(tables, str(path))
 
@@ -223,21 +218,24 @@ def _anchored(value: str, folder: Path, *, only_paths: bool = False) -> str:
 
 
 def _override(tables: dict[str, Any], override: str) -> None:
-    place, equals, text = override.partition("=")
-    table, dot, key = place.strip().partition(".")
-    if not (equals and dot):
+    """Set one value, or a whole table."""
+    place, equals, text = (part.strip() for part in override.partition("="))
+    table, dot, key = place.partition(".")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a string without its quotes, as one types it in a shell
+    if not equals or not (dot or isinstance(value, dict)):
         raise BadExperiment(
             f"`--set {override}` does not say what to set.",
             hint="for example `--set training.epochs=2`",
         )
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a string without its quotes, as one types it in a shell
-    values = tables.setdefault(table, {})
-    if not isinstance(values, dict):
-        raise BadExperiment(f"`{table}` is no table, so `{place}` cannot be set.")
-    values[key] = value
+    given = {table: {key: value} if dot else value}
+    _anchor(given, Path())
+    if dot and isinstance(tables.get(table), dict):
+        tables[table] |= given[table]
+    else:
+        tables[table] = given[table]
 
 
 def _faults(experiment: Experiment) -> list[str]:

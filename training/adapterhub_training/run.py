@@ -14,7 +14,6 @@ from typing import NamedTuple
 import msgspec
 import torch
 
-from adapterhub_client.compose import Adapted
 from adapterhub_client.formats.folder import RUN
 from adapterhub_training import backbone, batches, data, report, results, subject, trainer
 from adapterhub_training import experiment as experiments
@@ -23,9 +22,11 @@ from adapterhub_training.batches import Encoded
 from adapterhub_training.data import Dataset
 from adapterhub_training.errors import RunExists
 from adapterhub_training.experiment import Experiment
+from adapterhub_training.memory import Memory
 from adapterhub_training.progress import Display
 from adapterhub_training.provenance import push_file
 from adapterhub_training.results import Results, SeedResult
+from adapterhub_training.subject import Subject
 from adapterhub_training.tracking import JsonLines
 from adapterhub_training.trainer import Watch
 
@@ -62,16 +63,17 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
     (folder / EXPERIMENT_FILE).write_text(experiments.encode(experiment), encoding="utf-8")
     display.say(_opening(ready))
 
-    seeds: list[SeedResult] = []
+    seeds, memory = list[SeedResult](), Memory()
     with JsonLines(folder / LOG_FILE) as tracker:
         tracker.record("run", task=experiment.task.name, mode=experiment.mode)
         for seed in experiment.training.seeds:
             torch.manual_seed(seed)
-            with subject.prepared(ready.base, experiment, ready.dataset.labels) as adapted:
-                trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-                seeds.append(_train(adapted, ready, seed, Watch(display, tracker)))
+            labels = ready.dataset.labels
+            with subject.prepared(ready.base, experiment, labels, memory) as prepared:
+                trained = sum(parameter.numel() for parameter in prepared.parameters)
+                seeds.append(train(prepared, ready, seed, Watch(display, tracker)))
                 if results.best_of(seeds, experiment.task.metric) is seeds[-1]:
-                    subject.save(adapted, experiment, folder)
+                    subject.save(prepared.adapted, experiment, folder)
 
     found = _results(ready, seeds, trained, subject.base_fingerprint(folder))
     write(folder, experiment, found)
@@ -87,6 +89,41 @@ def prepare(experiment: Experiment) -> Ready:
         for split, examples in dataset.splits.items()
     }
     return Ready(experiment, dataset, base, encoded)
+
+
+def train(prepared: Subject, ready: Ready, seed: int, watch: Watch) -> SeedResult:
+    """Train one seed and score its best checkpoint on the split that is reported."""
+    experiment, dataset, encoded = ready.experiment, ready.dataset, ready.encoded
+    settings, labels = experiment.training, dataset.labels
+    fitted = trainer.fit(
+        prepared,
+        encoded["train"],
+        encoded["validation"],
+        experiment,
+        labels=labels,
+        seed=seed,
+        watch=watch,
+    )
+    reported = fitted.selected
+    if dataset.reported != "validation":
+        reported = trainer.evaluate(prepared, encoded[dataset.reported], labels, settings)
+    result = SeedResult(
+        seed=seed,
+        selected=fitted.selected,
+        reported=reported,
+        best_step=fitted.best_step,
+        steps=fitted.steps,
+        stopped_early=fitted.stopped_early,
+        seconds=round(fitted.seconds, 3),
+        curve=fitted.curve,
+    )
+    watch.tracker.record("seed", seed=seed, accuracy=reported.accuracy, macro_f1=reported.macro_f1)
+    metric = experiment.task.metric
+    watch.display.say(
+        f"{experiment.task.name}, seed {seed}: {metric} {reported.value(metric):.4f} on "
+        f"{dataset.reported} (step {fitted.best_step} of {fitted.steps}, {fitted.seconds:.1f} s)"
+    )
+    return result
 
 
 def read_data(experiment: Experiment) -> Dataset:
@@ -115,40 +152,6 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {torch.get_num_threads()} threads"
-
-
-def _train(adapted: Adapted, ready: Ready, seed: int, watch: Watch) -> SeedResult:
-    experiment, dataset, encoded = ready.experiment, ready.dataset, ready.encoded
-    settings, labels = experiment.training, dataset.labels
-    fitted = trainer.fit(
-        adapted,
-        encoded["train"],
-        encoded["validation"],
-        experiment,
-        labels=labels,
-        seed=seed,
-        watch=watch,
-    )
-    reported = fitted.selected
-    if dataset.reported != "validation":
-        reported = trainer.evaluate(adapted, encoded[dataset.reported], labels, settings)
-    result = SeedResult(
-        seed=seed,
-        selected=fitted.selected,
-        reported=reported,
-        best_step=fitted.best_step,
-        steps=fitted.steps,
-        stopped_early=fitted.stopped_early,
-        seconds=round(fitted.seconds, 3),
-        curve=fitted.curve,
-    )
-    watch.tracker.record("seed", seed=seed, accuracy=reported.accuracy, macro_f1=reported.macro_f1)
-    metric = experiment.task.metric
-    watch.display.say(
-        f"{experiment.task.name}, seed {seed}: {metric} {reported.value(metric):.4f} on "
-        f"{dataset.reported} (step {fitted.best_step} of {fitted.steps}, {fitted.seconds:.1f} s)"
-    )
-    return result
 
 
 def _results(ready: Ready, seeds: list[SeedResult], trained: int, identity: str | None) -> Results:

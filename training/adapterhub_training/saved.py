@@ -35,7 +35,7 @@ class Model:
     def __init__(self, wanted: Experiment, results: Results, folder: Path) -> None:
         self.experiment, self.results = wanted, results
         self._base = backbone.load(wanted.base.path, trainer.device_of(wanted.training))
-        self._adapted = subject.restored(self._base, wanted, folder)
+        self._subject = subject.restored(self._base, wanted, folder)
 
     def evaluate(
         self, folder: Path | None = None, split: str | None = None
@@ -52,14 +52,14 @@ class Model:
             split = split or data.reported_split(folder)
             examples = data.load_split(folder, split, labels)
         encoded = batches.encode(self._base.tokenizer, examples, settings.max_length)
-        return trainer.evaluate(self._adapted, encoded, labels, settings), split
+        return trainer.evaluate(self._subject, encoded, labels, settings), split
 
     def predict(self, texts: Sequence[tuple[str, str | None]]) -> list[Prediction]:
         """A prediction for each sentence or pair, in their order; all of one kind."""
         labels, settings = self.results.labels, self.experiment.training
         examples = [Example(text, pair, 0) for text, pair in texts]
         encoded = batches.encode(self._base.tokenizer, examples, settings.max_length)
-        shares = evaluation.probabilities(trainer.predict(self._adapted, encoded, settings))
+        shares = evaluation.probabilities(trainer.predict(self._subject, encoded, settings))
         return [
             Prediction(
                 labels[int(row.argmax())],

@@ -3,20 +3,65 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
 
 from adapterhub_client import compose, fingerprint
 from adapterhub_client.compose import Adapted
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 from adapterhub_training.backbone import Backbone
+from adapterhub_training.batches import Batch
 from adapterhub_training.errors import BadExperiment
 from adapterhub_training.experiment import AdapterMethod, Experiment, FusionMethod
+from adapterhub_training.memory import Memory
 
 FOLDERS = ("adapter", "fusion", "head")
 """the sub-folder a run keeps its weights in, by mode"""
 
 
+class Subject(NamedTuple):
+    """What the loop trains and evaluates. With a memory, the base sees each example once."""
+
+    adapted: Adapted
+    memory: Memory | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.adapted.backbone.reference_parameter.device
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained."""
+        return [p for p in self.adapted.parameters() if p.requires_grad]
+
+    def forward(self, batch: Batch) -> Any:  # noqa: ANN401  a ModelOutput; each kind has its own fields
+        """Logits and the loss of a batch."""
+        if self.memory is not None:
+            return self.memory.forward(self.adapted, batch)
+        return self.adapted(**batch.inputs, labels=batch.labels)
+
+    def train(self, *, dropout: bool) -> None:
+        """Get ready to train; without ``dropout`` only what is trained has any."""
+        self.adapted.train()
+        if not dropout:
+            self.adapted.model.eval()
+
+    def eval(self) -> None:
+        """Get ready to evaluate."""
+        self.adapted.eval()
+
+    def regularization(self) -> Tensor:
+        """What pulls a fusion's value maps towards the identity."""
+        return self.adapted.regularization()
+
+
 @contextmanager
-def prepared(base: Backbone, experiment: Experiment, labels: Sequence[str]) -> Iterator[Adapted]:
+def prepared(
+    base: Backbone, experiment: Experiment, labels: Sequence[str], memory: Memory
+) -> Iterator[Subject]:
     """The base with fresh modules for the experiment, active, and nothing else trainable; afterwards as it was.
 
     Raises:
@@ -40,7 +85,8 @@ def prepared(base: Backbone, experiment: Experiment, labels: Sequence[str]) -> I
             adapted.add_head(name, labels=labels)
             adapted.activate(None, head=name)
             adapted.trainable(heads=[name])
-        yield adapted
+        frozen = experiment.mode == "head" and not experiment.training.dropout
+        yield Subject(adapted, memory if frozen else None)
     finally:
         adapted.detach()
 
@@ -56,7 +102,7 @@ def save(adapted: Adapted, experiment: Experiment, run: Path) -> None:
         adapted.save_head(experiment.task.name, folder)
 
 
-def restored(base: Backbone, experiment: Experiment, run: Path) -> Adapted:
+def restored(base: Backbone, experiment: Experiment, run: Path) -> Subject:
     """The base with the weights of a finished run, active."""
     adapted, folder = compose.attach(base.model), run / experiment.mode
     if isinstance(experiment.method, AdapterMethod):
@@ -66,8 +112,7 @@ def restored(base: Backbone, experiment: Experiment, run: Path) -> Adapted:
         adapted.activate(adapted.load_fusion(folder))
     else:
         adapted.activate(None, head=adapted.load_head(folder))
-    adapted.eval()
-    return adapted
+    return Subject(adapted)
 
 
 def base_fingerprint(run: Path) -> str | None:

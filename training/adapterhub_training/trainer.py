@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from adapterhub_client.compose import Adapted
 from adapterhub_training import batches, evaluation, schedule
 from adapterhub_training.batches import Batch, Encoded
 from adapterhub_training.errors import Diverged
@@ -26,6 +25,7 @@ from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import Experiment, FusionMethod, Training
 from adapterhub_training.progress import Display
 from adapterhub_training.results import Point
+from adapterhub_training.subject import Subject
 from adapterhub_training.tracking import Tracker
 
 LOOK_EVERY = 10
@@ -81,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def fit(  # noqa: PLR0913
-    adapted: Adapted,
+    subject: Subject,
     train: Encoded,
     validation: Encoded,
     experiment: Experiment,
@@ -97,7 +97,7 @@ def fit(  # noqa: PLR0913
     """
     settings, metric = experiment.training, experiment.task.metric
     plan = Plan.of(len(train), settings)
-    learner = Learner(adapted, experiment)
+    learner = Learner(subject, experiment)
     patience, curve = schedule.Patience(settings.patience), list[Point]()
     best: tuple[Evaluation, int, dict[str, Tensor]] | None = None
     began, step = time.perf_counter(), 0
@@ -112,7 +112,7 @@ def fit(  # noqa: PLR0913
             continue
 
         train_loss = learner.look(step, seed, watch.tracker)
-        reached = evaluate(adapted, validation, labels, settings)
+        reached = evaluate(subject, validation, labels, settings)
         value = reached.value(metric)
         curve.append(
             Point(
@@ -126,14 +126,14 @@ def fit(  # noqa: PLR0913
         watch.tracker.record("evaluation", seed=seed, **msgspec.to_builtins(curve[-1]))
         learner.text = f"{metric} {value:.4f}  loss {train_loss:.3f}"
         if patience.improved(value):
-            best = reached, step, adapted.state_dict()
+            best = reached, step, subject.adapted.state_dict()
         if patience.exhausted:
             break
 
     watch.display.end()
     if best is None:
         raise Diverged(step, seed)
-    adapted.load_state_dict(best[2])
+    subject.adapted.load_state_dict(best[2])
     seconds = time.perf_counter() - began
     return Fit(best[0], best[1], step, step < plan.steps, seconds, tuple(curve))
 
@@ -141,33 +141,30 @@ def fit(  # noqa: PLR0913
 class Learner:
     """The model with its optimizer: one batch in, one step done."""
 
-    def __init__(self, adapted: Adapted, experiment: Experiment) -> None:
+    def __init__(self, subject: Subject, experiment: Experiment) -> None:
         self.text = ""
-        self._adapted, self._settings = adapted, experiment.training
+        self._subject, self._settings = subject, experiment.training
         self._peak = experiment.learning_rate
         method = experiment.method
         self._pull = method.regularization if isinstance(method, FusionMethod) else 0.0
-        self._parameters = [p for p in adapted.parameters() if p.requires_grad]
+        self._parameters = subject.parameters
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=self._peak, weight_decay=self._settings.weight_decay
         )
-        self._device = place_of(adapted)
-        self._loss = torch.zeros((), device=self._device)
+        self._loss = torch.zeros((), device=subject.device)
         self._since_look = 0
         self._last = math.nan
 
     def learn(self, batch: Batch, *, rate: float) -> None:
         """One step."""
-        self._adapted.train()
-        if not self._settings.dropout:
-            self._adapted.model.eval()
+        self._subject.train(dropout=self._settings.dropout)
         for group in self._optimizer.param_groups:
             group["lr"] = self._peak * rate
-        batch = batch.to(self._device)
-        with precision(self._device, self._settings):
-            loss = self._adapted(**batch.inputs, labels=batch.labels).loss
+        device = self._subject.device
+        with precision(device, self._settings):
+            loss = self._subject.forward(batch.to(device)).loss
         if self._pull:
-            loss = loss + self._pull * self._adapted.regularization()
+            loss = loss + self._pull * self._subject.regularization()
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
         self._optimizer.step()
@@ -202,22 +199,22 @@ def stream(train: Encoded, plan: Plan, batch_size: int, seed: int) -> Iterator[B
 
 
 def evaluate(
-    adapted: Adapted, encoded: Encoded, labels: Sequence[str], settings: Training
+    subject: Subject, encoded: Encoded, labels: Sequence[str], settings: Training
 ) -> Evaluation:
     """Score the model on a split."""
     gold = np.asarray(encoded.labels, dtype=np.int64)
-    return evaluation.evaluate(gold, predict(adapted, encoded, settings), labels)
+    return evaluation.evaluate(gold, predict(subject, encoded, settings), labels)
 
 
-def predict(adapted: Adapted, encoded: Encoded, settings: Training) -> NDArray[np.float32]:
+def predict(subject: Subject, encoded: Encoded, settings: Training) -> NDArray[np.float32]:
     """The logits of every example, in the order of the split: (examples, labels)."""
-    adapted.eval()
-    device = place_of(adapted)
+    subject.eval()
+    device = subject.device
     parts, rows = list[Tensor](), list[int]()
     order = batches.ordered(encoded, EVALUATION_BATCH)
     with torch.inference_mode(), precision(device, settings):
         for batch in batches.collate(encoded, order, multiple=multiple()):
-            parts.append(adapted(**batch.to(device).inputs).logits.float())
+            parts.append(subject.forward(batch.to(device)).logits.float())
             rows += batch.rows
     logits = torch.cat(parts).cpu().numpy()
     in_order = np.empty_like(logits)
@@ -230,11 +227,6 @@ def device_of(settings: Training) -> torch.device:
     if settings.device != "auto":
         return torch.device(settings.device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def place_of(adapted: Adapted) -> torch.device:
-    """The device a model is on."""
-    return adapted.backbone.reference_parameter.device
 
 
 def precision(

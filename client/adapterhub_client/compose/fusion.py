@@ -78,7 +78,7 @@ class FusionLayer(nn.Module):
             self.value.weight.fill_(1e-6).fill_diagonal_(1.0)
 
     def weights(self, scores: Tensor) -> Tensor:
-        """Scores to weights that sum to one; the softmax is taken in float32.
+        """Scores to weights that sum to one; the softmax is taken in float32 at least.
 
         Shapes:
             scores, result: (..., adapters)
@@ -88,7 +88,8 @@ class FusionLayer(nn.Module):
             scores = scores / self.temperature.clone()
             if self.training:
                 self.temperature.sub_(COOLING).clamp_(min=1.0)
-        return scores.softmax(-1, dtype=torch.float32).to(scores.dtype)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        return scores.softmax(-1, dtype=wide).to(scores.dtype)
 
     def keyed(self, query: Tensor) -> Tensor:
         """Compute k = W_kᵀ (W_q q + b_q)."""

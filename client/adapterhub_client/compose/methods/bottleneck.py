@@ -78,7 +78,8 @@ class BottleneckAdapter(nn.Module):
         needed = {self.reads} & {Source.BRANCH, Source.SKIP}
         if not self.config.original_ln_after:
             needed.add(Source.BRANCH)
-        if self.residual is not Source.BRANCH or self._joins_before_norm:
+        puts = self.residual is not Source.BRANCH and not self.config.is_parallel
+        if puts or self._joins_before_norm:
             needed |= {Source.BRANCH, Source.SKIP}
         return frozenset(needed)
 

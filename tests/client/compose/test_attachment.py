@@ -1,0 +1,199 @@
+"""Names, activation and what happens when something is not there."""
+
+import pytest
+import torch
+import transformers
+
+from adapterhub_client import compose
+from adapterhub_client.compose import UnknownSite
+from adapterhub_client.errors import CompositionError
+
+from .conftest import fused, hidden, make_adapted, make_model
+
+
+def hooks(model):
+    return sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks)  # noqa: SLF001
+        for module in model.modules()
+    )
+
+
+def test_attaching_changes_nothing(inputs):
+    model = make_model()
+    with torch.no_grad():
+        before = model(**inputs).last_hidden_state
+
+    adapted = compose.attach(model)
+    adapted.add("a")
+
+    assert hooks(model) == 0
+    assert torch.equal(hidden(adapted, inputs), before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [
+        pytest.param("seq_bn", 2, id="seq_bn needs one hook per layer"),
+        pytest.param("seq_bn[leave_out=[0]]", 1, id="none where it has no module"),
+        pytest.param("double_seq_bn", 8, id="double_seq_bn needs two per place"),
+        pytest.param("par_bn", 4, id="par_bn needs two per layer"),
+    ],
+)
+def test_only_what_is_active_is_hooked(method, count):
+    adapted = make_adapted("bert", [method, "double_seq_bn"])
+
+    adapted.activate("a")
+
+    assert hooks(adapted.model) == count
+
+
+def test_activating_replaces_what_was_active(inputs):
+    adapted = make_adapted("bert", ["seq_bn", "double_seq_bn"])
+    adapted.activate("b")
+    alone = hidden(adapted, inputs)
+
+    adapted.activate("a")
+    adapted.activate("b")
+
+    assert torch.equal(hidden(adapted, inputs), alone)
+
+
+def test_a_refused_activation_leaves_what_was_active(inputs):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.activate("a")
+    before = hidden(adapted, inputs)
+
+    with pytest.raises(CompositionError):
+        adapted.activate("stack(a, nobody)")
+
+    assert torch.equal(hidden(adapted, inputs), before)
+
+
+def test_a_name_that_is_not_loaded_is_refused_with_those_that_are():
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+
+    with pytest.raises(CompositionError, match="Nothing named 'nobody' is loaded") as refusal:
+        adapted.activate("stack(a, nobody)")
+
+    assert refusal.value.hint == "loaded: 'a', 'b'"
+
+
+def test_a_fusion_is_activated_by_its_name(inputs):
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    name = fused(adapted, "a", "b")
+    adapted.activate("fuse(a, b)")
+    by_expression = hidden(adapted, inputs)
+
+    adapted.activate(name)
+
+    assert torch.equal(hidden(adapted, inputs), by_expression)
+
+
+def test_a_fusion_with_a_name_of_its_own(inputs):
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    adapted.add_fusion("a", "b", name="mixed")
+    adapted.activate("fuse(a, b; name='mixed')")
+    by_expression = hidden(adapted, inputs)
+
+    adapted.activate("mixed")
+
+    assert torch.equal(hidden(adapted, inputs), by_expression)
+
+
+@pytest.mark.parametrize("name", ["mrpc", "nli/cb", "train", "keys", "größe", "a b"])
+def test_names_may_be_nearly_anything(name, inputs):
+    adapted = make_adapted("bert")
+    before = hidden(adapted, inputs)
+    adapted.add(name, "seq_bn[init_weights='houlsby']")
+
+    adapted.activate(name)
+
+    assert not torch.equal(hidden(adapted, inputs), before)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "it's"])
+def test_names_that_a_file_or_an_expression_could_not_have_are_refused(name):
+    adapted = make_adapted("bert")
+
+    with pytest.raises(CompositionError, match="cannot be a name"):
+        adapted.add(name)
+
+
+def test_a_name_is_taken_once():
+    adapted = make_adapted("bert", ["seq_bn"])
+
+    with pytest.raises(CompositionError, match="The adapter 'a' exists already"):
+        adapted.add("a")
+
+
+def test_what_is_active_is_not_deleted_and_what_is_not_is():
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    adapted.activate("a")
+
+    with pytest.raises(CompositionError, match="'a' is active"):
+        adapted.delete("a")
+    adapted.delete("b")
+
+    assert list(adapted.adapters) == ["a"]
+
+
+def test_a_fusion_over_something_that_is_not_loaded_is_refused():
+    adapted = make_adapted("bert", ["seq_bn"])
+
+    with pytest.raises(CompositionError, match="Nothing named 'nobody' is loaded"):
+        adapted.add_fusion("a", "nobody")
+
+
+def test_an_architecture_without_a_row_is_refused_with_those_that_have_one():
+    config = transformers.GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=8)
+
+    with pytest.raises(UnknownSite, match="'gpt2'") as refusal:
+        compose.attach(transformers.GPT2Model(config))
+
+    assert refusal.value.hint == "known: bert, roberta, xlm-roberta, distilbert"
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"),
+    [
+        pytest.param("pfiffer", "There is no method named 'pfiffer'", id="unknown method"),
+        pytest.param("seq_bn[width=3]", "has no option named 'width'", id="unknown option"),
+        pytest.param("seq_bn|par_bn", "unites 2 methods", id="union"),
+        pytest.param(
+            "seq_bn[non_linearity='cube']", "no non-linearity named 'cube'", id="function"
+        ),
+        pytest.param("seq_bn[scaling='huge']", "no scaling named 'huge'", id="scaling"),
+        pytest.param("seq_bn[init_weights='ones']", "no initialisation named 'ones'", id="start"),
+        pytest.param({"architecture": "lora", "r": 8}, "method 'lora' is not supported", id="lora"),
+        pytest.param(
+            "seq_bn[reduction_factor={'0': 2}]", "neither layer 1 nor a default", id="map with gaps"
+        ),
+    ],
+)
+def test_a_method_that_is_not_understood_is_refused(method, fault):
+    adapted = make_adapted("bert")
+
+    with pytest.raises(CompositionError, match=fault):
+        adapted.add("a", method)
+
+    assert not adapted.adapters
+
+
+def test_several_adapters_on_two_models_do_not_meet(inputs):
+    one, other = make_adapted("bert", ["seq_bn"]), make_adapted("bert", ["seq_bn"])
+    before = hidden(other, inputs)
+
+    one.activate("a")
+    hidden(one, inputs)
+
+    assert torch.equal(hidden(other, inputs), before)
+
+
+def test_chunked_feed_forward_gives_the_same(inputs):
+    whole = make_adapted("bert", ["seq_bn", "double_seq_bn"])
+    chunked = make_adapted("bert", ["seq_bn", "double_seq_bn"], chunk_size_feed_forward=5)
+    for adapted in (whole, chunked):
+        adapted.activate("stack(a, b)")
+
+    torch.testing.assert_close(hidden(chunked, inputs), hidden(whole, inputs), atol=1e-5, rtol=0)

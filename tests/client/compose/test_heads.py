@@ -1,0 +1,232 @@
+"""Heads on top of the backbone, and the heads that transformers classes come with."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from adapterhub_client import compose
+from adapterhub_client.compose import IncompatibleAdapter
+from adapterhub_client.errors import CompositionError
+
+from .conftest import hidden, make_adapted, make_model, randomise
+
+LABELS = torch.tensor([0, 1, 2])
+SEQUENCE = transformers.AutoModelForSequenceClassification
+
+
+@pytest.fixture
+def adapted():
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.add_head("a", labels=["neg", "neu", "pos"])
+    randomise(adapted.heads["a"], seed=5)
+    return adapted
+
+
+def logits(adapted, inputs):
+    with torch.no_grad():
+        return adapted(**inputs).logits
+
+
+def test_a_classification_head_reads_the_first_token(adapted, inputs):
+    adapted.activate("a", head=False)
+    first = hidden(adapted, inputs)[:, 0]
+
+    adapted.activate("a", head="a")
+
+    with torch.no_grad():
+        expected = adapted.heads["a"].layers(first)
+    assert torch.equal(logits(adapted, inputs), expected)
+
+
+def test_with_labels_the_output_has_the_cross_entropy(adapted, inputs):
+    adapted.activate("a", head="a")
+
+    output = adapted(**inputs, labels=LABELS)
+
+    torch.testing.assert_close(output.loss, functional.cross_entropy(output.logits, LABELS))
+
+
+def test_one_label_is_a_regression(adapted, inputs):
+    adapted.add_head("score", num_labels=1)
+    adapted.activate("a", head="score")
+
+    output = adapted(**inputs, labels=LABELS)
+
+    torch.testing.assert_close(
+        output.loss, functional.mse_loss(output.logits[:, 0], LABELS.float())
+    )
+
+
+def test_the_head_of_the_adapters_name_is_used_unless_another_is_asked_for(adapted, inputs):
+    adapted.activate("a")
+    assert logits(adapted, inputs).shape == (3, 3)
+
+    adapted.activate("a", head=False)
+
+    assert "logits" not in adapted(**inputs)
+
+
+def test_a_head_can_be_active_without_an_adapter(adapted, inputs):
+    adapted.activate(None, head="a")
+
+    assert logits(adapted, inputs).shape == (3, 3)
+
+
+def test_hidden_states_come_through_a_head(adapted, inputs):
+    adapted.activate("a")
+
+    output = adapted(**inputs, output_hidden_states=True)
+
+    assert len(output.hidden_states) == 3
+
+
+def test_a_pooled_head_reads_the_pooler(adapted, inputs):
+    adapted.add_head("pooled", layers=1, use_pooler=True)
+    adapted.activate("a", head=False)
+    with torch.no_grad():
+        pooled = adapted(**inputs).pooler_output
+        expected = adapted.heads["pooled"].layers(pooled)
+
+    adapted.activate("a", head="pooled")
+
+    assert torch.equal(logits(adapted, inputs), expected)
+
+
+def test_a_pooled_head_needs_a_pooler(inputs):
+    adapted = make_adapted("distilbert", ["seq_bn"])
+    adapted.add_head("pooled", use_pooler=True)
+    adapted.activate("a", head="pooled")
+
+    with pytest.raises(CompositionError, match="this model has no pooler"):
+        adapted(**inputs)
+
+
+def test_the_labels_of_a_head_are_in_the_order_of_its_outputs(adapted, tmp_path):
+    adapted.save_head("a", tmp_path)
+    path = tmp_path / "head_config.json"
+    saved = json.loads(path.read_text())
+    assert saved["config"]["label2id"] == {"neg": 0, "neu": 1, "pos": 2}
+    saved["config"]["label2id"] = {"pos": 0, "neg": 2, "neu": 1}
+    path.write_text(json.dumps(saved))
+
+    adapted.load_head(tmp_path, name="other")
+
+    assert adapted.heads["other"].labels == ["pos", "neu", "neg"]
+
+
+def test_a_kind_of_a_later_issue_is_refused_by_name(adapted):
+    with pytest.raises(CompositionError, match="kind 'tagging' are not supported yet"):
+        adapted.add_head("tags", kind="tagging")
+
+
+def test_dropout_of_a_head_comes_from_the_model_where_the_head_has_none():
+    adapted = make_adapted("distilbert")
+    adapted.add_head("own", dropout_prob=0.4)
+    adapted.add_head("models")
+
+    assert adapted.heads["own"].layers[0].p == 0.4
+    assert adapted.heads["models"].layers[0].p == 0.2
+
+
+def static(architecture, seed):
+    model = make_model(architecture, auto=SEQUENCE, num_labels=3)
+    head = [p for n, p in model.named_parameters() if not n.startswith(model.base_model_prefix)]
+    return randomise_all(model, head, seed)
+
+
+def randomise_all(model, parameters, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+def saved_static_head(model, folder):
+    """A static head's folder, as the reference library writes it."""
+    folder.mkdir()
+    prefix = model.base_model_prefix + "."
+    tensors = {n: t for n, t in model.state_dict().items() if not n.startswith(prefix)}
+    torch.save(tensors, folder / "pytorch_model_head.bin")
+    envelope = {
+        "model_type": model.config.model_type,
+        "hidden_size": 32,
+        "model_class": type(model).__name__,
+        "name": None,
+        "config": None,
+        "label2id": {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2},
+        "num_labels": 3,
+    }
+    (folder / "head_config.json").write_text(json.dumps(envelope))
+    return folder
+
+
+def test_a_static_head_stands_in_while_active_and_the_models_own_comes_back(
+    architecture, tmp_path, inputs
+):
+    theirs, ours = static(architecture, 1), static(architecture, 2)
+    folder = saved_static_head(theirs, tmp_path / "head")
+    adapted = compose.attach(ours)
+    own = logits(adapted, inputs)
+    keys = list(ours.state_dict())
+    adapted.load_head(folder)
+    assert torch.equal(logits(adapted, inputs), own)
+
+    adapted.activate(None)
+
+    with torch.no_grad():
+        torch.testing.assert_close(logits(adapted, inputs), theirs(**inputs).logits)
+    assert list(ours.state_dict()) == keys
+    adapted.detach()
+    assert torch.equal(logits(adapted, inputs), own)
+
+
+def test_a_static_head_becomes_a_flexible_one_on_the_bare_model(architecture, tmp_path, inputs):
+    theirs = static(architecture, 1)
+    folder = saved_static_head(theirs, tmp_path / "head")
+    bare = make_model(architecture)
+    same = {k: v for k, v in theirs.base_model.state_dict().items() if k in bare.state_dict()}
+    bare.load_state_dict(bare.state_dict() | same)
+    adapted = compose.attach(bare)
+
+    adapted.load_head(folder, name="theirs")
+    adapted.activate(None, head="theirs")
+
+    with torch.no_grad():
+        torch.testing.assert_close(logits(adapted, inputs), theirs(**inputs).logits)
+
+
+def test_a_static_head_is_saved_and_loaded(tmp_path, inputs):
+    theirs, ours = static("bert", 1), static("bert", 2)
+    adapted = compose.attach(ours)
+    name = adapted.load_head(saved_static_head(theirs, tmp_path / "head"))
+
+    adapted.save_head(name, tmp_path / "again")
+
+    other = compose.attach(static("bert", 3))
+    other.load_head(tmp_path / "again")
+    other.activate(None)
+    with torch.no_grad():
+        assert torch.equal(logits(other, inputs), theirs(**inputs).logits)
+
+
+def test_a_static_head_with_other_labels_is_refused_with_both_shapes(tmp_path):
+    folder = saved_static_head(static("bert", 1), tmp_path / "head")
+    adapted = compose.attach(make_model(auto=SEQUENCE, num_labels=2))
+
+    with pytest.raises(IncompatibleAdapter, match=r"shape \(3, 32\).* asks for \(2, 32\)"):
+        adapted.load_head(folder)
+
+
+def test_the_loss_of_a_static_head_is_the_models_own(inputs):
+    model = static("bert", 1)
+    adapted = compose.attach(model)
+    adapted.add("a")
+    adapted.activate("a")
+
+    output = adapted(**inputs, labels=LABELS)
+
+    torch.testing.assert_close(output.loss, functional.cross_entropy(output.logits, LABELS))

@@ -44,6 +44,11 @@ class Dataset(msgspec.Struct, frozen=True):
         """The split to report on: test where there is one."""
         return "test" if "test" in self.splits else "validation"
 
+    @property
+    def pairs(self) -> bool:
+        """Whether these are pairs of sentences."""
+        return self.splits["train"][0].pair is not None
+
 
 class _Row(msgspec.Struct, frozen=True):
     text: str | None = None

@@ -4,6 +4,7 @@ HubError (of the client)
 └── TrainingError             1
     ├── BadExperiment         2   the experiment file asks for something that cannot be
     ├── BadData              65   a row, a label or a file of the data; names file and line
+    ├── WrongShape           65   a sentence for a model of pairs, or a pair for one of sentences
     ├── NotARun              66   the folder holds no finished run
     ├── RunExists            73   the folder holds another run already
     └── Diverged             70   the loss is no number any more
@@ -35,6 +36,19 @@ class BadData(TrainingError):
         place = f"'{path}'" if line is None else f"'{path}', line {line}"
         super().__init__(f"{place}: {fault}.", hint=hint)
         self.path, self.line, self.fault = path, line, fault
+
+
+class WrongShape(TrainingError):
+    """A sentence for a model of pairs, or a pair for one of sentences."""
+
+    exit_code = 65
+
+    def __init__(self, *, pairs: bool) -> None:
+        trained, given = ("pairs", "a sentence") if pairs else ("single sentences", "a pair")
+        super().__init__(
+            f"The run was trained on {trained}, and this is {given}.",
+            hint="give `--text` and `--text-b`" if pairs else "give `--text` alone",
+        )
 
 
 class NotARun(TrainingError):

@@ -44,6 +44,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     base: str
     base_fingerprint: str | None
     labels: tuple[str, ...]
+    pairs: bool
+    """whether it reads pairs of sentences, or single ones"""
     metric: str
     split: str
     """on which the figures are; validation means that checkpoints were chosen on it too"""

@@ -167,6 +167,7 @@ def _results(ready: Ready, seeds: list[SeedResult], trained: int, identity: str 
         base=experiment.base.path,
         base_fingerprint=identity,
         labels=dataset.labels,
+        pairs=dataset.pairs,
         metric=experiment.task.metric,
         split=dataset.reported,
         held_out=dataset.held_out,

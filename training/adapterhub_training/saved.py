@@ -15,8 +15,9 @@ from adapterhub_training import (
     subject,
     trainer,
 )
+from adapterhub_training.batches import Encoded
 from adapterhub_training.data import Example
-from adapterhub_training.errors import NotARun
+from adapterhub_training.errors import NotARun, WrongShape
 from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import Experiment
 from adapterhub_training.results import Results
@@ -51,14 +52,14 @@ class Model:
         else:
             split = split or data.reported_split(folder)
             examples = data.load_split(folder, split, labels)
-        encoded = batches.encode(self._base.tokenizer, examples, settings.max_length)
+        encoded = self._encoded(examples)
         return trainer.evaluate(self._subject, encoded, labels, settings), split
 
     def predict(self, texts: Sequence[tuple[str, str | None]]) -> list[Prediction]:
         """A prediction for each sentence or pair, in their order; all of one kind."""
         labels, settings = self.results.labels, self.experiment.training
         examples = [Example(text, pair, 0) for text, pair in texts]
-        encoded = batches.encode(self._base.tokenizer, examples, settings.max_length)
+        encoded = self._encoded(examples)
         shares = evaluation.probabilities(trainer.predict(self._subject, encoded, settings))
         return [
             Prediction(
@@ -67,6 +68,12 @@ class Model:
             )
             for row in shares
         ]
+
+    def _encoded(self, examples: Sequence[Example]) -> Encoded:
+        if any((example.pair is not None) != self.results.pairs for example in examples):
+            raise WrongShape(pairs=self.results.pairs)
+        max_length = self.experiment.training.max_length
+        return batches.encode(self._base.tokenizer, examples, max_length)
 
 
 def load(folder: Path) -> Model:

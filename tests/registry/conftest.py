@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -116,7 +117,7 @@ def problem(response: TestResponse) -> wire.Problem:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A fresh, empty PostgreSQL database for this session of tests."""
+    """A fresh PostgreSQL database for this session of tests, migrated."""
     if not POSTGRES:
         pytest.skip(NO_POSTGRES)
     url = make_url(POSTGRES).set(drivername="postgresql+psycopg")
@@ -124,21 +125,38 @@ def postgres() -> Iterator[str]:
     server = create_engine(url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}"'))
-    yield url.set(database=name).render_as_string(hide_password=False)
+        connection.execute(text(f'ALTER DATABASE "{name}" SET synchronous_commit = off'))
+    fresh = url.set(database=name).render_as_string(hide_password=False)
+    migrated(fresh)
+    yield fresh
     with server.connect() as connection:
         connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
     server.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy: migrating once is enough."""
+    path = tmp_path_factory.mktemp("template") / "registry.sqlite"
+    migrated(f"sqlite:///{path}")
+    return path
+
+
+def migrated(url: str) -> None:
+    database = Database(url)
+    migration.migrate(database)
+    database.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Every kind of database, migrated and empty."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'registry.sqlite'}"
-    else:
-        url = str(request.getfixturevalue("postgres"))
+        copy = tmp_path / "registry.sqlite"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), copy)
+        return f"sqlite:///{copy}"
+    url = str(request.getfixturevalue("postgres"))
     database = Database(url)
-    migration.migrate(database)
     with database.writing() as session:
         for table in reversed(Model.metadata.sorted_tables):
             session.execute(table.delete())

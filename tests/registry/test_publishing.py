@@ -1,19 +1,387 @@
 """Blobs first, manifest last: what a publish promises."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
+import pytest
+from sqlalchemy import select
+from tests.factories import OTHER_FINGERPRINT, make_files, make_manifest, make_weights, sha256
+from tests.registry.conftest import Hub, ok, problem
 
 from adapterhub_client import wire
-from tests.factories import make_files, make_manifest, make_weights, sha256
-from tests.registry.conftest import Hub, ok, problem
+from adapterhub_registry.models import AuditEvent
+
+JSON = {"Content-Type": "application/json"}
+plain = msgspec.to_builtins
 
 
 def test_what_is_published_comes_back(hub: Hub) -> None:
     token, files = hub.token("ukp"), make_files()
+    manifest = make_manifest(files=files)
+
+    version = hub.publish(token, manifest, files)
+
+    assert (version.reference, version.number, version.created_by) == ("nli/multinli@ukp", 1, "ukp")
+    assert version.digest == wire.digest(manifest)
+    assert version.size_bytes == sum(len(content) for content in files.values())
+    assert hub.get(f"/blobs/{sha256(files['README.md'])}").data == files["README.md"]
+    assert hub.get(f"/manifests/{version.digest}").data == wire.canonical(manifest)
+
+
+def test_only_missing_blobs_are_asked_for(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    hub.publish(token, make_manifest(files=files), files)
+    changed = {**files, "README.md": b"# Changed\n"}
+
+    upload = hub.begin(token, make_manifest(files=changed))
+
+    assert [target.sha256 for target in upload.missing] == [sha256(b"# Changed\n")]
+
+
+def test_versions_of_a_variant_are_numbered_in_order(hub: Hub) -> None:
+    token = hub.token("ukp")
+
+    numbers = [
+        hub.publish(token, make_manifest(files=make_files(seed)), make_files(seed)).number
+        for seed in range(3)
+    ]
+
+    assert numbers == [1, 2, 3]
+
+
+def test_each_variant_counts_for_itself(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    hub.publish(token, make_manifest(files=files), files)
+
+    other = make_manifest(files=files, base={"fingerprint": OTHER_FINGERPRINT})
+
+    assert hub.publish(token, other, files).number == 1
+
+
+def test_the_same_manifest_again_is_the_same_version(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    first = hub.publish(token, make_manifest(files=files), files)
+
+    again = hub.begin(token, make_manifest(files=files))
+    committed = hub.call("POST", f"/uploads/{again.id}/commit", token)
+
+    assert (again.published, again.missing) == (first, [])
+    assert (committed.status_code, ok(committed, wire.Version)) == (200, first)
+
+
+def test_committing_twice_is_as_once(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    first = hub.publish(token, make_manifest(files=files), files)
+    upload = hub.begin(token, make_manifest(files=files))
+
+    again = hub.call("POST", f"/uploads/{upload.id}/commit", token)
+
+    assert ok(again, wire.Version) == first
+    assert hub.get("/stats").json["versions"] == 1
+
+
+def test_an_interrupted_push_goes_on_where_it_was(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    first = hub.begin(token, make_manifest(files=files))
+    path = f"/uploads/{first.id}/blobs/{sha256(files['README.md'])}"
+    hub.call("PUT", path, token, data=files["README.md"])
+
+    second = hub.begin(token, make_manifest(files=files))
+
+    assert second.id == first.id
+    assert sha256(files["README.md"]) not in {target.sha256 for target in second.missing}
+    assert len(second.missing) == 2
+
+
+def test_a_commit_before_its_blobs_names_the_missing_and_changes_nothing(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    upload = hub.begin(token, make_manifest(files=files))
+
+    refused = problem(hub.call("POST", f"/uploads/{upload.id}/commit", token))
+
+    assert (refused.status, refused.code) == (409, "upload_incomplete")
+    assert refused.reasons == [f"missing: {sha256(content)}" for content in files.values()]
+    assert hub.get("/adapters").json["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"x" * 17, id="too short"),
+        pytest.param(b"# Adapter 1\n", id="same size, other bytes"),
+        pytest.param(b"# Adapter 0\n and more", id="too long"),
+    ],
+)
+def test_other_bytes_than_announced_are_refused(hub: Hub, sent: bytes) -> None:
+    token, files = hub.token("ukp"), make_files()
+    upload = hub.begin(token, make_manifest(files=files))
+    path = f"/uploads/{upload.id}/blobs/{sha256(files['README.md'])}"
+
+    refused = problem(hub.call("PUT", path, token, data=sent))
+
+    assert (refused.status, refused.code) == (422, "content_refused")
+    assert len(hub.begin(token, make_manifest(files=files)).missing) == 3
+
+
+def test_a_pickle_that_calls_itself_safetensors_is_refused(hub: Hub) -> None:
+    token, files = hub.token("ukp"), {"adapter.safetensors": b"\x80\x04cos\nsystem\n(S'true'\ntR."}
+    upload = hub.begin(token, make_manifest(files=files))
+    content = files["adapter.safetensors"]
+    hub.call("PUT", f"/uploads/{upload.id}/blobs/{sha256(content)}", token, data=content)
+
+    refused = problem(hub.call("POST", f"/uploads/{upload.id}/commit", token))
+
+    assert refused.code == "content_refused"
+    assert "is no safetensors file" in refused.reasons[0]
+    assert hub.get("/adapters").json["total"] == 0
+
+
+def test_a_blob_of_someone_elses_private_adapter_has_to_be_sent_again(hub: Hub) -> None:
+    files = make_files()
+    hub.publish(hub.token("ukp"), make_manifest(files=files), files, private=True)
+    stranger = hub.token("tudarmstadt")
+    stolen = make_manifest("nli/stolen@tudarmstadt", files)
+
+    upload = hub.begin(stranger, stolen)
+    refused = problem(hub.call("POST", f"/uploads/{upload.id}/commit", stranger))
+
+    assert {target.sha256 for target in upload.missing} == {sha256(each) for each in files.values()}
+    assert refused.code == "upload_incomplete"
+
+
+def test_an_upload_belongs_to_who_began_it(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    upload = hub.begin(token, make_manifest(files=files))
+
+    refused = problem(hub.call("POST", f"/uploads/{upload.id}/commit", hub.token("other")))
+
+    assert refused.code == "upload_not_found"
+
+
+def test_an_expired_upload_is_gone(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    upload = hub.begin(token, make_manifest(files=files))
+
+    hub.clock.move(hours=25)
+
+    refused = problem(hub.call("POST", f"/uploads/{upload.id}/commit", token))
+    assert refused.code == "upload_not_found"
+    assert hub.begin(token, make_manifest(files=files)).id != upload.id
+
+
+def test_a_blob_the_manifest_does_not_name_is_refused(hub: Hub) -> None:
+    token = hub.token("ukp")
+    upload = hub.begin(token, make_manifest())
+
+    refused = hub.call("PUT", f"/uploads/{upload.id}/blobs/{sha256(b'x')}", token, data=b"x")
+
+    assert problem(refused).code == "upload_not_found"
+
+
+@pytest.mark.parametrize(
+    ("role", "code"),
+    [
+        pytest.param(None, "missing_role", id="stranger"),
+        pytest.param("reader", "missing_role", id="reader"),
+        pytest.param("writer", None, id="writer"),
+    ],
+)
+def test_only_writers_publish(hub: Hub, role: str | None, code: str | None) -> None:
+    owner, token = hub.token("ukp"), hub.token("someone")
+    hub.call("PUT", "/orgs/ukp/members/someone", owner, body={"role": role})
+
+    answer = hub.call("POST", "/uploads", token, body=wire.UploadDraft(manifest=make_manifest()))
+
+    assert (None if answer.status_code == 201 else problem(answer).code) == code
+
+
+def test_a_member_who_is_taken_out_cannot_commit_any_more(hub: Hub) -> None:
+    owner, token, files = hub.token("ukp"), hub.token("someone"), make_files()
+    hub.call("PUT", "/orgs/ukp/members/someone", owner, body={"role": "writer"})
+    upload = hub.begin(token, make_manifest(files=files))
+    for content in files.values():
+        path = f"/uploads/{upload.id}/blobs/{sha256(content)}"
+        hub.call("PUT", path, token, data=content)
+
+    hub.call("PUT", "/orgs/ukp/members/someone", owner, body={"role": None})
+
+    refused = problem(hub.call("POST", f"/uploads/{upload.id}/commit", token))
+    assert refused.code == "missing_role"
+    assert hub.get("/adapters", owner).json["total"] == 0
+
+
+def test_publishing_needs_an_organization(hub: Hub) -> None:
+    draft = wire.UploadDraft(manifest=make_manifest("nli/multinli@nowhere"))
+
+    refused = problem(hub.call("POST", "/uploads", hub.token("ukp"), body=draft))
+
+    assert (refused.status, refused.code) == (404, "org_not_found")
+
+
+def test_every_broken_rule_is_said_at_once(hub: Hub) -> None:
+    manifest = make_manifest(
+        files={"../up.json": b"a", "model.bin": b"b", "a.json": b"c", "A.json": b"d"}
+    )
+
+    refused = problem(
+        hub.call("POST", "/uploads", hub.token("ukp"), body=wire.UploadDraft(manifest=manifest))
+    )
+
+    assert (refused.status, refused.code) == (422, "manifest_refused")
+    assert [reason.split(" (")[0] for reason in refused.reasons] == [
+        "the path '../up.json' has an empty, `.` or `..` part",
+        "the path 'model.bin' is of a kind that is not allowed",
+        "the paths 'a.json' and 'A.json' are the same on some file systems",
+        "there is no .safetensors file",
+    ]
+
+
+def test_a_composition_pins_members_that_exist(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    member = hub.publish(token, make_manifest(files=files), files)
+    method = {"name": "fuse", "config_id": "c0ffee", "format": "composition"}
+
+    def fused(digest: str) -> wire.Manifest:
+        pinned = wire.Member(name="mnli", reference="nli/multinli@ukp", digest=digest)
+        composition = wire.Composition(expression="fuse(mnli)", members=[pinned])
+        return make_manifest("nli/fused@ukp", {}, method=method, composition=composition)
+
+    absent = wire.UploadDraft(manifest=fused("sha256:" + "0" * 64))
+    refused = problem(hub.call("POST", "/uploads", token, body=absent))
+    published = hub.publish(token, fused(member.digest), {})
+
+    assert "the member 'mnli'" in refused.reasons[0]
+    assert published.number == 1
+
+
+def test_a_composition_may_not_pin_what_its_author_cannot_read(hub: Hub) -> None:
+    files = make_files()
+    secret = hub.publish(hub.token("ukp"), make_manifest(files=files), files, private=True)
+    member = wire.Member(name="mnli", reference="nli/multinli@ukp", digest=secret.digest)
+    manifest = make_manifest(
+        "nli/fused@other",
+        {},
+        method={"format": "composition"},
+        composition=wire.Composition(expression="fuse(mnli)", members=[member]),
+    )
+
+    draft = wire.UploadDraft(manifest=manifest)
+    refused = problem(hub.call("POST", "/uploads", hub.token("other"), body=draft))
+
+    assert refused.code == "manifest_refused"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        pytest.param(10**400, "a number is too large", id="a huge number"),
+        pytest.param("a\0b", "a text has a NUL character", id="NUL"),
+        pytest.param([[[]]] * 3, None, id="some nesting"),
+    ],
+)
+def test_a_config_holds_only_what_json_and_databases_can(
+    hub: Hub, value: object, reason: str | None
+) -> None:
+    draft = wire.UploadDraft(manifest=make_manifest(method={"config": {"key": [value]}}))
+
+    answer = hub.call(
+        "POST", "/uploads", hub.token("ukp"), data=json.dumps(plain(draft)), headers=JSON
+    )
+
+    assert (None if reason is None else [reason]) == (
+        None if answer.status_code == 201 else problem(answer).reasons
+    )
+
+
+@pytest.mark.parametrize("depth", [33, 900, 100_000])
+def test_a_config_that_is_nested_too_deep_is_refused(hub: Hub, depth: int) -> None:
+    config = '{"a":' * depth + "1" + "}" * depth
+    body = json.dumps(plain(wire.UploadDraft(manifest=make_manifest()))).replace(
+        '"config": {}', f'"config": {config}'
+    )
+
+    answer = hub.call("POST", "/uploads", hub.token("ukp"), data=body, headers=JSON)
+
+    assert problem(answer).code in {"manifest_refused", "malformed_body"}
+
+
+def test_publishing_is_in_the_audit_log(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
 
     version = hub.publish(token, make_manifest(files=files), files)
 
-    assert (version.reference, version.number) == ("nli/multinli@ukp", 1)
-    assert version.digest == wire.digest(make_manifest(files=files))
-    assert hub.get(f"/blobs/{sha256(files['README.md'])}").data == files["README.md"]
+    with hub.runtime.database.reading() as session:
+        events = session.scalars(select(AuditEvent).order_by(AuditEvent.id)).all()
+    assert [event.action for event in events][-2:] == ["adapter.create", "version.publish"]
+    assert events[-1].detail == {"digest": version.digest, "number": 1}
+    assert events[-1].request_id is not None
+
+
+def test_sixteen_at_once_leave_no_gap_in_the_numbers(hub: Hub) -> None:
+    token = hub.token("ukp")
+
+    def publish(seed: int) -> int:
+        files = {**make_files(), "adapter.safetensors": make_weights(seed)}
+        return hub.publish(token, make_manifest(files=files), files).number
+
+    with ThreadPoolExecutor(16) as pool:
+        numbers = list(pool.map(publish, range(32)))
+
+    assert sorted(numbers) == list(range(1, 33))
+
+
+def test_sixteen_pushes_of_one_manifest_make_one_version(hub: Hub) -> None:
+    files = make_files()
+    tokens = [hub.token("ukp")]
+    for number in range(3):
+        tokens.append(hub.token(f"writer{number}"))
+        body = {"role": "writer"}
+        hub.call("PUT", f"/orgs/ukp/members/writer{number}", tokens[0], body=body)
+
+    with ThreadPoolExecutor(16) as pool:
+        versions = list(
+            pool.map(
+                lambda number: hub.publish(tokens[number % 4], make_manifest(files=files), files),
+                range(16),
+            )
+        )
+
+    assert len({version.digest for version in versions}) == 1
+    assert {version.number for version in versions} == {1}
+    assert hub.get("/stats").json["versions"] == 1
+
+
+def test_new_adapters_of_one_new_task_may_come_at_once(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+
+    with ThreadPoolExecutor(16) as pool:
+        versions = list(
+            pool.map(
+                lambda number: hub.publish(
+                    token, make_manifest(f"fresh/a{number}@ukp", files), files
+                ),
+                range(16),
+            )
+        )
+
+    assert {version.number for version in versions} == {1}
+    assert hub.get("/tasks").json == [{"name": "fresh", "adapters": 16}]
+
+
+def test_a_manifest_survives_the_way_byte_by_byte(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    manifest = make_manifest(
+        files=files,
+        description="größer als λ 😀",
+        metrics=[wire.Metric(dataset="mnli", split="test", name="acc", value=1e-7, std=0.25)],
+        heads=[wire.Head(name="mnli", type="classification", labels=["yes", "no"])],
+        training=wire.Training(trainer="adapterhub", hyperparameters={"lr": 1e21, "n": 3.0}),
+        languages=["en", "de"],
+    )
+
+    version = hub.publish(token, manifest, files)
+
+    answer = hub.get(f"/manifests/{version.digest}")
+    assert "sha256:" + sha256(answer.data) == version.digest
+    assert msgspec.json.decode(answer.data, type=wire.Manifest) == manifest

@@ -162,14 +162,12 @@ def known_blobs(session: Session, viewer: Viewer, files: Iterable[wire.File]) ->
 
 
 def _canonical(manifest: wire.Manifest, broken: list[str]) -> bytes:
-    try:
-        canonical = wire.canonical(manifest)
-    except (rfc8785.CanonicalizationError, RecursionError, UnicodeEncodeError) as error:
-        broken.append(f"it has no canonical form: {error}")
-        raise ManifestRefused(broken) from error
     if broken:
         raise ManifestRefused(broken)
-    return canonical
+    try:
+        return wire.canonical(manifest)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+        raise ManifestRefused([f"it has no canonical form: {error}"]) from error
 
 
 def _upload(session: Session, runtime: Runtime, viewer: Viewer, upload_id: str) -> Upload:

@@ -25,6 +25,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEPTH = 16
 _NAME_BYTES = 255
 _LINE = 200
+_NESTING = 32
+_LARGEST = 10**308
+"""a number beyond this is none in JSON"""
 
 
 def faults(manifest: wire.Manifest, settings: Settings) -> list[str]:
@@ -146,13 +149,27 @@ def _texts(manifest: wire.Manifest) -> Iterator[str]:
     for metric in manifest.metrics:
         if not 0 < len(metric.dataset) <= _LINE or not 0 < len(metric.name) <= _LINE:
             yield f"a metric needs a dataset and a name of at most {_LINE} characters"
-    if _has_nul(msgspec.to_builtins(manifest)):
-        yield "a text has a NUL character"
+    yield from _values(manifest)
 
 
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_nul(item) for item in value)
+def _values(manifest: wire.Manifest) -> Iterator[str]:
+    """Look at every value, however deep, without recursion: the nesting is the sender's choice."""
+    try:
+        left: list[tuple[object, int]] = [(msgspec.to_builtins(manifest), 0)]
+    except RecursionError:
+        yield "it is nested too deep"
+        return
+    while left:
+        value, depth = left.pop()
+        if depth > _NESTING:
+            yield f"it is nested deeper than {_NESTING}"
+            return
+        if isinstance(value, str) and "\x00" in value:
+            yield "a text has a NUL character"
+            return
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            yield "a number is too large"
+            return
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        if isinstance(inner, list):
+            left.extend((each, depth + 1) for each in inner)

@@ -50,6 +50,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     metrics: list[Group]
     tree: expression.Node | None
     members: dict[str, wire.Member]
+    origins: list[wire.Lineage]
+    """where it comes from, besides its members"""
     known: dict[str, wire.Version]
     """the members and ancestors that the viewer may read, by digest"""
     used_in: list[wire.Version]
@@ -72,7 +74,8 @@ def view(
     siblings = [each for each in adapter.versions if each.variant == version.variant]
     composition = manifest.composition
     members = composition.members if composition else []
-    pinned = {*(each.digest for each in members), *(each.digest for each in manifest.lineage)}
+    own = {each.digest for each in members}
+    pinned = own | {each.digest for each in manifest.lineage}
     return View(
         adapter=adapter,
         version=version,
@@ -86,6 +89,7 @@ def view(
         ),
         tree=expression.tree(composition.expression) if composition else None,
         members={member.name: member for member in members},
+        origins=[each for each in manifest.lineage if each.digest not in own],
         known=reads.known(session, viewer, pinned),
         used_in=reads.used_in(session, viewer, row.id),
         card=_card(runtime, manifest, version.digest),
@@ -123,14 +127,13 @@ def _chosen(
 def _metrics(
     metrics: Sequence[wire.Metric], rivals: dict[reads.Measured, list[float]]
 ) -> list[Group]:
-    """Metrics by scale: shares of one together, percentages together, every other on its own."""
-    groups: dict[object, list[tuple[wire.Metric, svg.Dot]]] = {}
+    """Metrics that can share an axis: shares of one, percentages; every other has its own."""
+    groups: dict[tuple[float, bool, int], list[tuple[wire.Metric, svg.Dot]]] = {}
     for at, metric in enumerate(metrics):
         others = rivals.get(reads.Measured.of(metric), [])
         reach = [abs(metric.value), *map(abs, others)]
-        key: object = (
-            1 if max(reach) <= 1 else _PERCENT if max(reach) <= _PERCENT else ("alone", at)
-        )
+        top = next((each for each in (1.0, _PERCENT) if max(reach) <= each), float("inf"))
+        key = (top, metric.higher_is_better, at if top > _PERCENT else 0)
         dot = svg.Dot(metric.value, metric.std, others)
         groups.setdefault(key, []).append((metric, dot))
     return [_group(rows) for rows in groups.values()]

@@ -46,6 +46,11 @@ class Facet(msgspec.Struct, frozen=True):
     title: str
     choices: list[Choice]
 
+    @property
+    def answered(self) -> bool:
+        """Whether there is nothing left to choose."""
+        return len(self.choices) < 2 or any(choice.chosen for choice in self.choices)  # noqa: PLR2004
+
 
 def asked(query: MultiDict[str, str]) -> Search:
     """Read the address; what makes no sense there is as if it were not there."""

@@ -11,7 +11,7 @@ from adapterhub_registry.service import account, catalogue
 from adapterhub_registry.service.catalogue import Search
 from adapterhub_registry.service.resolution import parsed
 from adapterhub_registry.web import adapter as adapters
-from adapterhub_registry.web import facets, listing, snippets
+from adapterhub_registry.web import assets, facets, listing, snippets
 
 blueprint = Blueprint("web", __name__, template_folder="templates")
 
@@ -70,19 +70,11 @@ def adapter_page(task: str, name_at_org: str) -> Response:
     reference = parsed(f"{task}/{name_at_org}")
     chosen = request.args.get("variant", "")
     view = adapters.view(runtime(), session(), viewer(), reference, chosen)
-    variants = view.adapter.variants
-    subject = snippets.Subject(
-        hub=hub(),
-        version=view.version,
-        manifest=view.manifest,
-        many_bases=len({each.base.fingerprint or each.base.name for each in variants}) > 1,
-        many_configs=len({each.config_id for each in variants}) > 1,
-    )
     return _page(
         "adapter.html",
         view=view,
         pinned=reference.version,
-        snippets=snippets.snippets(subject),
+        snippets=snippets.snippets(snippets.subject(hub(), view)),
         tools=snippets.TOOLS,
         pins=snippets.PINS,
         hub=hub(),
@@ -128,6 +120,12 @@ def organization_page(name: str) -> Response:
 def about() -> Response:
     """What this is."""
     return _page("about.html", stats=catalogue.stats(session(), viewer()), hub=hub())
+
+
+@blueprint.get("/favicon.ico")
+def icon() -> Response:
+    """Where browsers look for a page that names no icon."""
+    return assets.asset("mark.svg")
 
 
 def hub() -> str:

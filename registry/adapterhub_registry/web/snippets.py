@@ -5,6 +5,7 @@ import shlex
 import msgspec
 
 from adapterhub_client import wire
+from adapterhub_registry.web.adapter import View
 
 
 class Snippet(msgspec.Struct, frozen=True):
@@ -26,9 +27,10 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """the address of this registry, without a slash at its end"""
     version: wire.Version
     manifest: wire.Manifest
-    many_bases: bool
-    """whether a base has to be named for the reference to mean one thing"""
-    many_configs: bool
+    base: str | None
+    """what has to be said of the base for the reference to mean one thing"""
+    config: str | None
+    """what has to be said of the config"""
 
     @property
     def references(self) -> dict[str, str]:
@@ -39,6 +41,22 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             "number": f"{name}:{self.version.number}",
             "digest": f"{name}:{self.version.digest}",
         }
+
+
+def subject(hub: str, view: View) -> Subject:
+    """What the snippets of a page are about; a base or a config is named only where there are several."""
+    variants, own = view.adapter.variants, view.variant
+    named = [each for each in variants if each.base.name == own.base.name]
+    one_name = len({each.base.fingerprint for each in named}) == 1
+    base = own.base.name if one_name else own.base.fingerprint or own.base.name
+    same_base = [each for each in named if each.base.fingerprint == own.base.fingerprint]
+    return Subject(
+        hub=hub,
+        version=view.version,
+        manifest=view.manifest,
+        base=base if len(same_base) < len(variants) else None,
+        config=own.config_id if len(same_base) > 1 else None,
+    )
 
 
 def snippets(subject: Subject) -> list[Snippet]:
@@ -59,43 +77,24 @@ def _choice(subject: Subject, pin: str) -> list[str]:
     """What tells variants apart; a digest needs nothing beside it."""
     if pin == "digest":
         return []
-    chosen = []
-    if subject.many_bases:
-        base = subject.version.base
-        chosen += ["--base", base.fingerprint or base.name]
-    if subject.many_configs:
-        chosen += ["--config", subject.version.config_id]
-    return chosen
+    said = {"--base": subject.base, "--config": subject.config}
+    return [part for option, value in said.items() if value for part in (option, value)]
 
 
 def _python(subject: Subject, reference: str, pin: str) -> str:
-    config = subject.many_configs and pin != "digest"
-    option = f", config={_quoted(subject.version.config_id)}" if config else ""
-    lines = [
-        "from adapterhub_client import Hub, compose",
-        "",
-        f"hub = Hub({_quoted(subject.hub)})",
-        "adapted = compose.attach(model)  # " + _comment(subject.version.base.name),
-    ]
-    composition = subject.manifest.composition
-    if composition is None:
-        name = subject.manifest.reference.name
-        lines += [
-            f"folder = hub.pull({_quoted(reference)}, base=model{option})",
-            f"name = adapted.load(folder, name={_quoted(name)})",
+    config = subject.config if pin != "digest" else None
+    option = f", config={_quoted(config)}" if config else ""
+    base = " ".join(subject.version.base.name.split())
+    return "\n".join(
+        [
+            "from adapterhub_client import Hub, compose",
+            "",
+            f"hub = Hub({_quoted(subject.hub)})",
+            f"adapted = compose.attach(model, hub)  # a transformers model: {base}",
+            f"name = adapted.load(hub.pull({_quoted(reference)}, base=model{option}))",
             "adapted.activate(name)",
         ]
-    else:
-        for member in composition.members:
-            pinned = f"{member.reference.partition(':')[0]}:{member.digest}"
-            lines.append(
-                f"adapted.load(hub.pull({_quoted(pinned)}, base=model), name={_quoted(member.name)})"
-            )
-        lines += [
-            f"adapted.load_fusion(hub.pull({_quoted(reference)}, base=model{option}))",
-            f"adapted.activate({_quoted(composition.expression)})",
-        ]
-    return "\n".join(lines)
+    )
 
 
 def _curl(subject: Subject, reference: str, pin: str) -> str:
@@ -121,7 +120,3 @@ def _query(subject: Subject) -> list[str]:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())

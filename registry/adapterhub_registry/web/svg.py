@@ -97,8 +97,9 @@ def scale(dots: Sequence[Dot]) -> Scale:
 def axis(spanned: Scale) -> Markup:
     """The numbers over a column of dots."""
     last = len(spanned.ticks) - 1
+    decimals = max(len(f"{tick:g}".partition(".")[2]) for tick in spanned.ticks)
     texts = [
-        element("text", f"{tick:g}", x=spanned.place(tick), y=11, class_="tick")
+        element("text", f"{tick:.{decimals}f}", x=spanned.place(tick), y=11, class_="tick")
         for at, tick in enumerate(spanned.ticks)
         if at % 2 == 0 or last < _TICKS
     ]

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+import msgspec
+
 _DIGEST_DIGITS = 12
 _MINUTE, _HOUR = 60, 3600
 _LARGE = 10
@@ -58,6 +60,11 @@ def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:_DIGEST_DIGITS]
 
 
+def compact(value: object) -> str:
+    """A value of a configuration: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 def parts(reference: str) -> tuple[str, str, str]:
     """Task, name and organization of a reference without a version."""
     task, _, rest = reference.partition("/")
@@ -73,5 +80,6 @@ FILTERS = {
     "day": day,
     "duration": duration,
     "short": short,
+    "compact": compact,
     "parts": parts,
 }

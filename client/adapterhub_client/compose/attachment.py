@@ -1,6 +1,6 @@
 """Attach adapters to a frozen model, compose them, and detach without trace."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -191,12 +191,6 @@ class Adapted(nn.Module):
         Raises:
             CompositionError: Nothing has the name, or it is active.
         """
-        in_use = {
-            *self._active_names(),
-            *(n for n, h in self.heads.items() if h in self._active_heads),
-        }
-        if name in in_use:
-            raise CompositionError(f"{name!r} is active.", hint="deactivate it first")
         self.shelf.drop(name)
 
     # ------------------------------------------------------------ what is active
@@ -226,6 +220,7 @@ class Adapted(nn.Module):
             hooks = PlaceHooks(self.backbone.layers[place.layer], place.slot, part)
             self._handles.extend(hooks.install())
         self._install_static_head(head)
+        self.shelf.active = frozenset(self._in_use())
         self._warm()
 
     def deactivate(self) -> None:
@@ -234,6 +229,7 @@ class Adapted(nn.Module):
             handle.remove()
         exchange(self.model, self._own_head)
         self.expression = None
+        self.shelf.active = frozenset()
         self._handles, self._bound, self._active_heads, self._own_head = [], [], [], {}
 
     def detach(self) -> nn.Module:
@@ -406,11 +402,15 @@ class Adapted(nn.Module):
                 raise self.shelf.unknown(fuse.fusion)
         return [self.fusions[fuse.fusion] for fuse in fusions]
 
-    def _active_names(self) -> set[str]:
-        if self.expression is None:
-            return set()
-        fusions = {fuse.fusion for fuse in expression.fusions(self.expression)}
-        return fusions | set(expression.leaves(self.expression))
+    def _in_use(self) -> Iterator[tuple[str, str]]:
+        if self.expression is not None:
+            for name in expression.leaves(self.expression):
+                yield "adapter", name
+            for fuse in expression.fusions(self.expression):
+                yield "fusion", fuse.fusion
+        for name, head in self.heads.items():
+            if head in self._active_heads or (self._own_head and isinstance(head, StaticHead)):
+                yield "head", name
 
     @torch.no_grad()
     def _warm(self) -> None:

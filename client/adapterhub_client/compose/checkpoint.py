@@ -35,7 +35,9 @@ class Entry(NamedTuple):
         return self.owner.get_parameter(self.name)
 
 
-def read_adapter(folder: Path, backbone: Backbone, *, any_base: bool) -> tuple[str, LoadedAdapter]:
+def read_adapter(
+    folder: Path, backbone: Backbone, *, any_base: bool
+) -> tuple[str | None, LoadedAdapter]:
     """The adapter in a folder, and the name it has there.
 
     Raises:
@@ -48,8 +50,10 @@ def read_adapter(folder: Path, backbone: Backbone, *, any_base: bool) -> tuple[s
     tensors = _current(tensors, backbone)
     config = method.read(legacy.current_config(envelope, tensors))
     adapter = new_adapter(config, backbone, empty=True)
-    name = str(envelope.get("name") or folder.name)
-    fill(adapter_entries(adapter, backbone, name), tensors, backbone, folder)
+    name: str | None = envelope.get("name")
+    fill(
+        adapter_entries(adapter, backbone, name or _found_name(tensors)), tensors, backbone, folder
+    )
     return name, adapter
 
 
@@ -252,6 +256,13 @@ def _current(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Ten
     """The tensors under today's names, relative to the backbone."""
     prefix = backbone.prefix + "."
     return {legacy.current_key(key).removeprefix(prefix): value for key, value in tensors.items()}
+
+
+def _found_name(tensors: Mapping[str, Tensor]) -> str:
+    """The adapter's name as it stands in the keys."""
+    return next(
+        (key.split(".adapters.")[1].split(".")[0] for key in tensors if ".adapters." in key), ""
+    )
 
 
 def _only(tensors: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Values made from parameters, kept as long as the parameters stay what they are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -48,6 +48,9 @@ class Frozen(Generic[Value]):
             return self._make()
 
     def _current(self) -> object:
-        first = self._sources[0]
-        versions = [0 if source.is_inference() else source._version for source in self._sources]  # noqa: SLF001
-        return versions, first.device, first.dtype
+        return versions(self._sources), self._sources[0].device, self._sources[0].dtype
+
+
+def versions(parameters: Iterable[nn.Parameter]) -> list[int]:
+    """The version counters, which every change in place moves on; a tensor of inference mode never changes."""
+    return [0 if parameter.is_inference() else parameter._version for parameter in parameters]  # noqa: SLF001

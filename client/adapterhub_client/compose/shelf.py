@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 from torch import nn
 
 from adapterhub_client.compose.engine import Modules
+from adapterhub_client.compose.frozen import versions
 from adapterhub_client.compose.fusion import FusionLayer
 from adapterhub_client.compose.sites import Place
 from adapterhub_client.errors import CompositionError
@@ -28,11 +29,22 @@ class LoadedAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
-        self.pin: Pin | None = None
+        self._pin: tuple[Pin, list[int]] | None = None
+
+    @property
+    def pin(self) -> Pin | None:
+        """The version it was loaded from; None if there is none, or if it was trained since."""
+        if self._pin is None or self._pin[1] != versions(self.parameters()):
+            return None
+        return self._pin[0]
+
+    def publish_as(self, pin: Pin | None) -> None:
+        """Remember which version this is, as it is now."""
+        self._pin = None if pin is None else (pin, versions(self.parameters()))
 
 
 class LoadedFusion(nn.Module):
-    """One fusion: its config, its layers by place, the names of its members, and how it was published."""
+    """One fusion: its config, its layers by place, its members' names, and the expression it was saved with."""
 
     def __init__(
         self, config: Fusion, members: tuple[str, ...], modules: dict[Place, nn.Module]
@@ -41,7 +53,6 @@ class LoadedFusion(nn.Module):
         self.config, self.members = config, members
         self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
         self.expression: str | None = None
-        self.pin: Pin | None = None
 
     def layers(self) -> Iterator[FusionLayer]:
         """Its layers, in no order."""
@@ -63,6 +74,7 @@ class Shelf(nn.Module):
         self.adapters: dict[str, LoadedAdapter] = {}
         self.fusions: dict[str, LoadedFusion] = {}
         self.heads: dict[str, Any] = {}
+        self.active: frozenset[tuple[str, str]] = frozenset()
         # The kind is part of the key, because an adapter and its head share a name.
         self.parts = nn.ModuleDict()
 
@@ -70,8 +82,9 @@ class Shelf(nn.Module):
         """Take something in under a name, in place of what had it.
 
         Raises:
-            CompositionError: The name is empty, or has a character that names cannot have.
+            CompositionError: What had it is active, or the name is empty or has a character names cannot have.
         """
+        self._require_idle(kind, name)
         if not name or any(character in name for character in FORBIDDEN_IN_NAMES):
             raise CompositionError(
                 f"{name!r} cannot be a name.", hint="allowed is any text without dots and quotes"
@@ -84,11 +97,13 @@ class Shelf(nn.Module):
         """Forget everything of this name.
 
         Raises:
-            CompositionError: Nothing has the name.
+            CompositionError: Nothing has the name, or what has it is active.
         """
         kinds = [kind for kind in ("adapter", "fusion", "head") if name in self._named(kind)]
         if not kinds:
             raise self.unknown(name)
+        for kind in kinds:
+            self._require_idle(kind, name)
         for kind in kinds:
             del self._named(kind)[name]
             del self.parts[f"{kind} {name}"]
@@ -103,6 +118,10 @@ class Shelf(nn.Module):
         return CompositionError(
             f"Nothing named {name!r} is loaded.", hint=f"loaded: {known or 'nothing'}"
         )
+
+    def _require_idle(self, kind: str, name: str) -> None:
+        if (kind, name) in self.active:
+            raise CompositionError(f"The {kind} {name!r} is active.", hint="deactivate it first")
 
     def _named(self, kind: str) -> dict[str, Any]:
         named: dict[str, Any] = getattr(self, kind + "s")

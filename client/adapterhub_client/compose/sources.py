@@ -67,7 +67,6 @@ class Sources:
         own, fusion = checkpoint.read_fusion(
             folder, self._backbone, _Members(self._shelf), any_base=any_base
         )
-        fusion.pin = _pin(folder)
         fusion.expression = described.expression if described else None
         own = name or own
         self._shelf.put("fusion", own, fusion)
@@ -122,7 +121,7 @@ class Sources:
         """
         if text in self._shelf.adapters:
             return text
-        if text in self._loaded:
+        if self._loaded.get(text) in self._shelf.adapters:
             return self._loaded[text]
         if names.is_reference(text):
             return self.load(text, None, any_base=False)
@@ -139,10 +138,8 @@ class Sources:
     ) -> str:
         self._check_fingerprint(folder, any_base=any_base)
         found, adapter = checkpoint.read_adapter(folder, self._backbone, any_base=any_base)
-        own = name or found.replace(".", "-")
-        if name is None and own in self._shelf.adapters and reference is not None:
-            own = names.parse(reference).adapter.replace(".", "-")
-        adapter.pin = _pin(folder)
+        adapter.publish_as(_pin(folder))
+        own = name or self._free_name(found, reference)
         head = None
         if folders.holds(folder, folders.HEAD):
             _, head = checkpoint.read_head(folder, self._backbone, self._model, any_base=any_base)
@@ -150,6 +147,14 @@ class Sources:
         if head is not None:
             self._shelf.put("head", STATIC_HEAD if _is_static(head) else own, head)
         return own
+
+    def _free_name(self, found: str | None, reference: str | None) -> str:
+        """The name an adapter has in its file, or that of its reference where the file has none or it is taken."""
+        if reference is None:
+            return found or "adapter"
+        parsed = names.parse(reference)
+        own = found or parsed.name
+        return (parsed.adapter if own in self._shelf.adapters else own).replace(".", "-")
 
     def _load_member(self, member: MemberPin, *, any_base: bool) -> None:
         """Load a pinned member under the name its expression uses, unless it is here already."""
@@ -184,7 +189,8 @@ class Sources:
         pins = []
         for leaf in dict.fromkeys(expression.leaves(tree)):
             adapter = self._shelf.adapters.get(leaf)
-            pins.append(MemberPin(leaf, *(adapter.pin or ()) if adapter else ()))
+            pin = adapter.pin if adapter else None
+            pins.append(MemberPin(leaf, *(pin or ())))
         return CompositionFile(str(tree), pins)
 
     def _save_along(self, folder: Path, head: str, form: Format, *, required: bool) -> None:

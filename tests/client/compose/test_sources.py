@@ -1,0 +1,249 @@
+"""References are pulled, versions are pinned, and a composition brings its members."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from adapterhub_client import compose, wire
+from adapterhub_client.errors import Ambiguous, CompositionError, Corrupt, NotAnAdapter
+from adapterhub_client.formats import method as formats
+
+from .conftest import fused, hidden, make_adapted, make_model, randomise
+
+
+class Library:
+    """Stands in for a hub: published folders, each with its manifest, by pinned and by plain reference."""
+
+    def __init__(self, root):
+        self.root = root
+        self.folders = {}
+        self.pulled = []
+
+    def publish(self, reference, folder, *, format="adapters"):  # noqa: A002 - the manifest's word
+        task, _, rest = reference.partition("/")
+        name, _, org = rest.partition("@")
+        manifest = wire.Manifest(
+            reference=wire.Name(task=task, name=name, org=org),
+            base=wire.Base(name="tiny", architecture="bert"),
+            method=wire.Method(
+                name="seq_bn", config_id=formats.config_id(formats.SEQ_BN.to_dict()), format=format
+            ),
+        )
+        kept = self.root / f"{task}-{name}-{org}-{len(self.folders)}"
+        shutil.copytree(folder, kept)
+        (kept / "manifest.json").write_bytes(wire.canonical(manifest))
+        self.folders[reference] = kept
+        self.folders[f"{reference}:{wire.digest(manifest)}"] = kept
+        return wire.digest(manifest)
+
+    def pull(self, reference, *, base):
+        assert base.config.model_type == "bert"
+        self.pulled.append(reference)
+        if reference not in self.folders:
+            raise Ambiguous(f"{reference} has several versions.")
+        return self.folders[reference]
+
+
+@pytest.fixture
+def library(tmp_path):
+    return Library(tmp_path / "library")
+
+
+@pytest.fixture
+def published(library, tmp_path):
+    """Two adapters, published: nli/mnli@ukp and sts/qqp@ukp."""
+    adapted = make_adapted("bert", ["seq_bn", "double_seq_bn"])
+    digests = {}
+    for name, reference in (("a", "nli/mnli@ukp"), ("b", "sts/qqp@ukp")):
+        adapted.save(name, tmp_path / name)
+        digests[reference] = library.publish(reference, tmp_path / name)
+    return digests
+
+
+def attached(library):
+    return compose.attach(make_model(), hub=library)
+
+
+def test_a_reference_is_pulled_for_this_base(library, published, inputs):
+    adapted = attached(library)
+    before = hidden(adapted, inputs)
+
+    adapted.activate(adapted.load("nli/mnli@ukp"))
+
+    assert library.pulled == ["nli/mnli@ukp"]
+    assert not torch.equal(hidden(adapted, inputs), before)
+
+
+def test_a_pulled_adapter_knows_its_version(library, published):
+    adapted = attached(library)
+
+    name = adapted.load("nli/mnli@ukp")
+
+    assert adapted.adapters[name].pin == ("nli/mnli@ukp", published["nli/mnli@ukp"])
+
+
+def test_an_adapter_trained_further_is_no_longer_the_version_it_was(library, published):
+    adapted = attached(library)
+    name = adapted.load("nli/mnli@ukp")
+
+    randomise(adapted.adapters[name])
+
+    assert adapted.adapters[name].pin is None
+
+
+def test_an_adapter_whose_name_is_taken_gets_that_of_its_reference(library, published, inputs):
+    adapted = attached(library)
+    adapted.add("a")
+
+    name = adapted.load("nli/mnli@ukp")
+    adapted.activate(f"stack(a, {name})")
+
+    assert name == "nli/mnli@ukp"
+    assert hidden(adapted, inputs).isfinite().all()
+
+
+def test_a_reference_in_an_expression_is_pulled_once(library, published):
+    adapted = attached(library)
+
+    adapted.activate("stack(nli/mnli@ukp, sts/qqp@ukp)")
+    adapted.activate("nli/mnli@ukp")
+
+    assert library.pulled == ["nli/mnli@ukp", "sts/qqp@ukp"]
+    assert sorted(adapted.adapters) == ["a", "b"]
+
+
+def test_what_the_hub_refuses_is_refused(library):
+    adapted = attached(library)
+
+    with pytest.raises(Ambiguous):
+        adapted.load("nli/unknown@ukp")
+
+
+def test_what_is_neither_folder_nor_reference_is_refused(library):
+    adapted = attached(library)
+
+    with pytest.raises(NotAnAdapter, match="no/such/folder") as refusal:
+        adapted.load("no/such/folder")
+
+    assert "a reference such as" in refusal.value.hint
+
+
+def published_fusion(library, tmp_path, expression="fuse(mnli, qqp)"):
+    """A fusion over the two, trained on another machine and published; the logits it gives."""
+    adapted = attached(library)
+    adapted.load("nli/mnli@ukp", name="mnli")
+    adapted.load("sts/qqp@ukp", name="qqp")
+    adapted.add_fusion("mnli", "qqp")
+    randomise(adapted.fusions["mnli,qqp"], seed=5, std=0.1)
+    adapted.add_head("rte", labels=["no", "yes"])
+    adapted.activate(expression, head="rte")
+    adapted.save_fusion("mnli,qqp", tmp_path / "fusion", head="rte")
+    return adapted
+
+
+def test_a_saved_fusion_names_the_versions_of_its_members(library, published, tmp_path):
+    published_fusion(library, tmp_path)
+
+    described = json.loads((tmp_path / "fusion" / "composition.json").read_text())
+
+    assert described == {
+        "expression": "fuse(mnli, qqp)",
+        "members": [
+            {
+                "name": "mnli",
+                "reference": "nli/mnli@ukp",
+                "digest": published["nli/mnli@ukp"],
+            },
+            {"name": "qqp", "reference": "sts/qqp@ukp", "digest": published["sts/qqp@ukp"]},
+        ],
+    }
+
+
+def test_members_from_folders_have_no_version(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    fused(adapted, "a", "b")
+
+    adapted.save_fusion("a,b", tmp_path)
+
+    described = json.loads((tmp_path / "composition.json").read_text())
+    assert described["members"] == [
+        {"name": "a", "reference": None, "digest": None},
+        {"name": "b", "reference": None, "digest": None},
+    ]
+
+
+@pytest.mark.parametrize("expression", ["fuse(mnli, qqp)", "stack(qqp, fuse(mnli, qqp))"])
+def test_a_pulled_composition_brings_its_pinned_members_and_its_head(
+    library, published, tmp_path, inputs, expression
+):
+    trained = published_fusion(library, tmp_path, expression)
+    library.publish("rte/fused@me", tmp_path / "fusion", format="composition")
+    library.pulled.clear()
+    adapted = attached(library)
+
+    name = adapted.load("rte/fused@me")
+    adapted.activate(name, head="rte")
+
+    assert name == "mnli,qqp"
+    assert sorted(library.pulled) == sorted(
+        ["rte/fused@me", *(f"{reference}:{digest}" for reference, digest in published.items())]
+    )
+    with torch.no_grad():
+        assert torch.equal(adapted(**inputs).logits, trained(**inputs).logits)
+
+
+def test_members_that_are_here_already_are_not_pulled_again(library, published, tmp_path):
+    published_fusion(library, tmp_path)
+    adapted = attached(library)
+    for reference, name in (("nli/mnli@ukp", "mnli"), ("sts/qqp@ukp", "qqp")):
+        adapted.load(reference, name=name)
+    library.pulled.clear()
+
+    adapted.load(tmp_path / "fusion")
+
+    assert library.pulled == []
+
+
+def test_another_version_under_a_members_name_is_refused(library, published, tmp_path):
+    published_fusion(library, tmp_path)
+    adapted = attached(library)
+    adapted.load("sts/qqp@ukp", name="mnli")
+
+    with pytest.raises(CompositionError, match="pins 'mnli' to sha256:"):
+        adapted.load(tmp_path / "fusion")
+
+
+def test_a_member_that_was_never_published_has_to_be_loaded_first(tmp_path, inputs):
+    trained = make_adapted("bert", ["seq_bn", "seq_bn"])
+    fused(trained, "a", "b")
+    trained.save_fusion("a,b", tmp_path / "fusion")
+    for name in "ab":
+        trained.save(name, tmp_path / name)
+    adapted = compose.attach(make_model())
+
+    with pytest.raises(CompositionError, match="'a' of the composition was never published"):
+        adapted.load(tmp_path / "fusion")
+
+    for name in "ab":
+        adapted.load(tmp_path / name)
+    assert adapted.load(tmp_path / "fusion") == "a,b"
+
+
+def test_a_broken_composition_file_is_corrupt(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    fused(adapted, "a", "b")
+    adapted.save_fusion("a,b", tmp_path)
+    (tmp_path / "composition.json").write_text("{")
+
+    with pytest.raises(Corrupt, match=r"composition\.json"):
+        adapted.load(tmp_path)
+
+
+def test_loading_over_what_is_active_is_refused(library, published):
+    adapted = attached(library)
+    adapted.activate(adapted.load("nli/mnli@ukp", name="mnli"))
+
+    with pytest.raises(CompositionError, match="The adapter 'mnli' is active"):
+        adapted.load("sts/qqp@ukp", name="mnli")

@@ -97,7 +97,7 @@ def _span(name: str, tensor: object) -> tuple[int, int, str]:
     if not isinstance(tensor, dict) or set(tensor) != {"dtype", "shape", "data_offsets"}:
         raise HeaderRefused(f"the tensor {name!r} lacks dtype, shape or data_offsets")
     dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-    if dtype not in _BITS:
+    if not isinstance(dtype, str) or dtype not in _BITS:
         raise HeaderRefused(f"the tensor {name!r} has the unknown dtype {dtype!r}")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != len(("start", "stop")):
         raise HeaderRefused(f"the tensor {name!r} has a wrong shape or wrong offsets")

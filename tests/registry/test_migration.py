@@ -1,0 +1,96 @@
+"""The migrations make exactly the tables that the models say, and take them away again."""
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, make_url, text
+from tests.registry.conftest import NO_POSTGRES, POSTGRES
+
+from adapterhub_registry import migration
+from adapterhub_registry.database import Database
+from adapterhub_registry.models import Model
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path):
+    """A database with nothing in it."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'empty.sqlite'}"
+        database = Database(url)
+        yield database
+        database.close()
+        return
+    if not POSTGRES:
+        pytest.skip(NO_POSTGRES)
+    name = f"adapterhub_empty_{secrets.token_hex(4)}"
+    admin = make_url(POSTGRES).set(drivername="postgresql+psycopg")
+    server = create_engine(admin, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
+    database = Database(admin.set(database=name).render_as_string(hide_password=False))
+    yield database
+    database.close()
+    with server.connect() as connection:
+        connection.execute(text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    server.dispose()
+
+
+def test_up_is_what_the_models_say_and_down_is_empty_again(empty: Database) -> None:
+    assert not migration.is_current(empty)
+
+    migration.migrate(empty)
+    with empty.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        differences = compare_metadata(context, Model.metadata)
+        tables = set(inspect(connection).get_table_names())
+    current = migration.is_current(empty)
+    migration.downgrade(empty, "base")
+    with empty.engine.connect() as connection:
+        left = inspect(connection).get_table_names()
+
+    assert (differences, current) == ([], True)
+    assert set(Model.metadata.tables) <= tables
+    assert left == ["alembic_version"]
+
+
+def test_migrating_twice_is_as_once(empty: Database) -> None:
+    migration.migrate(empty)
+    migration.migrate(empty)
+
+    assert migration.is_current(empty)
+
+
+def test_several_processes_may_migrate_at_once(empty: Database) -> None:
+    databases = [Database(empty.engine.url.render_as_string(hide_password=False)) for _ in range(4)]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(_migrate, databases))
+
+    assert migration.is_current(empty)
+
+
+def _migrate(database: Database) -> None:
+    migration.migrate(database)
+    database.close()
+
+
+def test_sqlite_keeps_its_promises(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'registry.sqlite'}")
+
+    with database.engine.connect() as connection:
+        found = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+        }
+    database.close()
+
+    assert found == {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "synchronous": 2,
+        "busy_timeout": 60_000,
+    }

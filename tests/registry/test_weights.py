@@ -1,0 +1,88 @@
+"""A safetensors file is judged by its header alone."""
+
+import json
+
+import pytest
+from tests.factories import make_weights
+
+from adapterhub_registry.service.weights import HeaderRefused, check_header
+
+
+def made(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
+    content = header if isinstance(header, bytes) else json.dumps(header).encode()
+    size = len(content) if length is None else length
+    return size.to_bytes(8, "little") + content + data
+
+
+def tensor(start: int, stop: int, **changes: object) -> dict[str, object]:
+    count = (stop - start) // 4
+    return {"dtype": "F32", "shape": [count], "data_offsets": [start, stop], **changes}
+
+
+def check(content: bytes, chunk: int = 3) -> None:
+    chunks = (content[at : at + chunk] for at in range(0, len(content), chunk))
+    check_header(chunks, len(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(make_weights(), id="one tensor"),
+        pytest.param(made({}), id="no tensor"),
+        pytest.param(made({"b": tensor(4, 8), "a": tensor(0, 4)}, b"x" * 8), id="two tensors"),
+        pytest.param(made({"a": tensor(0, 0, shape=[0, 3])}), id="an empty tensor"),
+        pytest.param(
+            made({"a": tensor(0, 4, shape=[])} | {"__metadata__": {"k": "v"}}, b"x" * 4),
+            id="a scalar and metadata",
+        ),
+        pytest.param(
+            made({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}, b"x"),
+            id="half a byte each",
+        ),
+    ],
+)
+def test_a_good_file_passes(content: bytes) -> None:
+    check(content)
+    check(content, chunk=1 << 20)
+
+
+def test_what_the_library_writes_passes() -> None:
+    numpy = pytest.importorskip("numpy")
+    saved = pytest.importorskip("safetensors.numpy").save(
+        {"b": numpy.ones((2, 3), "float32"), "a": numpy.ones(5, "float16")}, {"format": "pt"}
+    )
+
+    check(saved)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        pytest.param(b"", "does not fit", id="nothing"),
+        pytest.param(b"\x80\x04cos\nsystem\n(S'true'\ntR.", "does not fit", id="a pickle"),
+        pytest.param(b"PK\x03\x04" + b"\0" * 40, "does not fit", id="a zip archive"),
+        pytest.param(made({}, length=2**63), "does not fit", id="a huge length"),
+        pytest.param(made({}, length=3), "does not fit", id="longer than the file"),
+        pytest.param(made(b"{"), "not JSON", id="half of JSON"),
+        pytest.param(made(b"[" * 100_000), "not JSON", id="nested JSON"),
+        pytest.param(made(b"\xff\xff"), "not JSON", id="not text"),
+        pytest.param(made([]), "not an object", id="a list"),
+        pytest.param(made(b'{"a":1,"a":2}'), "twice", id="a key twice"),
+        pytest.param(made({"__metadata__": {"k": 1}}), "__metadata__", id="wrong metadata"),
+        pytest.param(made({"a": 1}), "lacks", id="a number as tensor"),
+        pytest.param(made({"a": tensor(0, 4, dtype="F99")}, b"x" * 4), "dtype", id="dtype"),
+        pytest.param(made({"a": tensor(0, 4, dtype=["F32"])}, b"x" * 4), "dtype", id="dtype list"),
+        pytest.param(made({"a": tensor(0, 4, shape=[-1])}, b"x" * 4), "shape", id="negative"),
+        pytest.param(made({"a": tensor(0, 4, shape=[True])}, b"x" * 4), "shape", id="a truth"),
+        pytest.param(made({"a": tensor(0, 4, shape=[2])}, b"x" * 4), "bytes of", id="wrong size"),
+        pytest.param(made({"a": tensor(4, 8)}, b"x" * 8), "starts at", id="a gap"),
+        pytest.param(
+            made({"a": tensor(0, 8), "b": tensor(4, 12)}, b"x" * 12), "starts at", id="an overlap"
+        ),
+        pytest.param(made({"a": tensor(0, 4)}, b"x" * 5), "take 4 bytes of 5", id="bytes left"),
+        pytest.param(made({"a": tensor(0, 8)}, b"x" * 4), "take 8 bytes of 4", id="cut off"),
+    ],
+)
+def test_anything_else_is_refused(content: bytes, fault: str) -> None:
+    with pytest.raises(HeaderRefused, match=fault):
+        check(content)

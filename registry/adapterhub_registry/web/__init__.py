@@ -12,6 +12,9 @@ def register(app: Flask) -> None:
     problem.register(app)
     app.jinja_env.filters.update(text.FILTERS)
     app.jinja_env.globals.update(
-        asset=assets.address, adapter_path=pages.reference_path, strip=svg.strip
+        asset=assets.address,
+        adapter_path=pages.reference_path,
+        strip=svg.strip,
+        frozen_stack=svg.frozen_stack,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

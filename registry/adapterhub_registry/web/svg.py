@@ -1,5 +1,6 @@
 """Small drawings as text: pure functions, no style attribute (the security policy forbids it), classes only."""
 
+import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -9,7 +10,11 @@ from adapterhub_registry.web.text import number
 
 _STRIP_BARS = 16
 _BAR_WIDTH, _BAR_STEP, _STRIP_HEIGHT = 3, 5, 18
+_LAYERS, _LAYER_BARS = 5, 32
+_LAYER_HEIGHT, _LAYER_STEP = 34, 57
 _TICKS = 5
+_ROOM = 3
+"""deviations that a scale leaves on both sides of a value, so that a lone one does not fill it"""
 _MARGIN = 4.0
 """percent left free on both sides of a plot, so that a dot on the edge is whole"""
 
@@ -83,6 +88,32 @@ def strip(fingerprint: str | None) -> Markup:
     return element("svg", *bars, class_="strip", **size)
 
 
+def frozen_stack(fingerprint: str | None) -> Markup:
+    """The picture of the start page: a frozen transformer, drawn from a fingerprint, and small trained parts in it."""
+    seed = hashlib.shake_256((fingerprint or "").encode()).digest(_LAYERS * _LAYER_BARS)
+    parts = []
+    for layer in range(_LAYERS):
+        top = layer * _LAYER_STEP + 1
+        parts.append(
+            element("rect", x=1, y=top, width=286, height=_LAYER_HEIGHT, rx=4, class_="layer")
+        )
+        for at in range(_LAYER_BARS):
+            tall = 4 + seed[layer * _LAYER_BARS + at] % 19
+            y = top + (_LAYER_HEIGHT - tall) / 2
+            tone = f"t{seed[layer * _LAYER_BARS + at] // 19 % 3}"
+            parts.append(element("rect", x=17 + 8 * at, y=y, width=4, height=tall, class_=tone))
+        if layer < _LAYERS - 1:
+            low = top + _LAYER_HEIGHT
+            parts.append(
+                element("line", x1=144, x2=144, y1=low, y2=top + _LAYER_STEP, class_="path")
+            )
+            shape = f"M131 {low + 4}h26l-9 7.5 9 7.5h-26l9-7.5z"
+            parts.append(element("path", d=shape, class_="trained"))
+    height = (_LAYERS - 1) * _LAYER_STEP + _LAYER_HEIGHT + 2
+    box = {"viewBox": f"0 0 288 {height}"}
+    return element("svg", *parts, class_="frozen-stack", aria_hidden="true", **box)
+
+
 def scale(dots: Sequence[Dot]) -> Scale:
     """A scale with round ends that holds every dot, its spread and the others."""
     reach = [value for dot in dots for value in _reach(dot)]
@@ -149,7 +180,7 @@ def _spoken(dot: Dot) -> str:
 
 
 def _reach(dot: Dot) -> list[float]:
-    spread = dot.std or 0.0
+    spread = _ROOM * (dot.std or 0.0)
     return [dot.value - spread, dot.value + spread, *dot.others]
 
 

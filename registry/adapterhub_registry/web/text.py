@@ -1,9 +1,12 @@
 """Values as people read them: sizes, numbers, dates, durations, digests."""
 
+import re
 from datetime import datetime
 
 import msgspec
+from markupsafe import Markup
 
+_SPACES = re.compile(r"(\s+)")
 _DIGEST_DIGITS = 12
 _MINUTE, _HOUR = 60, 3600
 _LARGE = 10
@@ -65,6 +68,15 @@ def compact(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
+def unbroken(text: str) -> Markup:
+    """A command whose lines break only between its words; what is copied stays the same."""
+    tokens = (
+        Markup("<span>{}</span>").format(token) if token.strip() else Markup(token)  # noqa: S704  # spaces
+        for token in _SPACES.split(text)
+    )
+    return Markup().join(tokens)
+
+
 def parts(reference: str) -> tuple[str, str, str]:
     """Task, name and organization of a reference without a version."""
     task, _, rest = reference.partition("/")
@@ -81,5 +93,6 @@ FILTERS = {
     "duration": duration,
     "short": short,
     "compact": compact,
+    "unbroken": unbroken,
     "parts": parts,
 }

@@ -323,3 +323,11 @@ def test_probabilities_of_a_prediction_add_up(train, tmp_path):
 
     assert [prediction.label for prediction in predictions] == ["well", "badly"]
     assert sum(predictions[0].probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_bf16_keeps_what_is_trained_in_float32(train, tmp_path):
+    results = train("training.precision=bfloat16", "training.epochs=30")
+
+    weights = load_file(tmp_path / "run" / "adapter" / "adapter.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert results.mean["accuracy"] == 1

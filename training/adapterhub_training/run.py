@@ -95,15 +95,18 @@ def train(prepared: Subject, ready: Ready, seed: int, watch: Watch) -> SeedResul
     """Train one seed and score its best checkpoint on the split that is reported."""
     experiment, dataset, encoded = ready.experiment, ready.dataset, ready.encoded
     settings, labels = experiment.training, dataset.labels
-    fitted = trainer.fit(
-        prepared,
-        encoded["train"],
-        encoded["validation"],
-        experiment,
-        labels=labels,
-        seed=seed,
-        watch=watch,
-    )
+    try:
+        fitted = trainer.fit(
+            prepared,
+            encoded["train"],
+            encoded["validation"],
+            experiment,
+            labels=labels,
+            seed=seed,
+            watch=watch,
+        )
+    finally:
+        watch.display.end()
     reported = fitted.selected
     if dataset.reported != "validation":
         reported = trainer.evaluate(prepared, encoded[dataset.reported], labels, settings)

@@ -90,7 +90,7 @@ def fit(  # noqa: PLR0913
     seed: int,
     watch: Watch,
 ) -> Fit:
-    """Train what is trainable and leave the model in its best state.
+    """Train what is trainable and leave the model in its best state; whoever calls ends the display.
 
     Raises:
         Diverged: The loss is not finite any more.
@@ -130,7 +130,6 @@ def fit(  # noqa: PLR0913
         if patience.exhausted:
             break
 
-    watch.display.end()
     if best is None:
         raise Diverged(step, seed)
     subject.adapted.load_state_dict(best[2])

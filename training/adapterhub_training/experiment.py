@@ -161,8 +161,12 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     _anchor(tables, path.parent)
     for override in overrides:
         _override(tables, override)
-    tables.setdefault("output", {}).setdefault("folder", str(Path("runs", path.stem).absolute()))
-    return decode(tables, str(path))
+    experiment = decode(tables, str(path))
+    if experiment.output.folder:
+        return experiment
+    folder = str(Path("runs", path.stem).absolute())
+    output = msgspec.structs.replace(experiment.output, folder=folder)
+    return msgspec.structs.replace(experiment, output=output)
 
 
 def decode(tables: dict[str, Any], source: str) -> Experiment:

@@ -138,8 +138,13 @@ def _describe_bytes(paths: dict[str, Any]) -> None:
     binary = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     put = paths["/api/v1/uploads/{upload_id}/blobs/{sha256}"]["put"]
     put["requestBody"] = {"required": True, "content": binary}
+    blob = paths["/api/v1/blobs/{sha256}"]["get"]["responses"]
     for status in ("200", "206"):
-        paths["/api/v1/blobs/{sha256}"]["get"]["responses"][status]["content"] = binary
+        blob[status]["content"] = binary
+    blob["302"] = {"description": "The store serves clients itself; follow without the token"}
+    unchanged = {"description": "What `If-None-Match` names is still the same"}
+    for path in ("/api/v1/blobs/{sha256}", "/api/v1/manifests/{digest}"):
+        paths[path]["get"]["responses"]["304"] = unchanged
 
 
 def _document() -> Response:

@@ -232,9 +232,9 @@ def _verify(runtime: Runtime, pending: _Pending) -> None:
     weights = {file.sha256 for file in pending.manifest.files if file.path.endswith(rules.WEIGHTS)}
     for sha256, size_bytes in _blobs(pending.manifest).items():
         try:
-            if sha256 in weights:
-                _check_weights(runtime, pending, sha256, size_bytes)
             _promote(runtime, pending, sha256, size_bytes)
+            if sha256 in weights:
+                check_header(runtime.store.read(sha256), size_bytes)
         except BlobMissing:
             missing.append(sha256)
         except BlobCorrupt as error:
@@ -245,16 +245,6 @@ def _verify(runtime: Runtime, pending: _Pending) -> None:
         raise ContentRefused(refused)
     if missing:
         raise UploadIncomplete(missing)
-
-
-def _check_weights(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> None:
-    store = runtime.store
-    if store.staged_bytes(pending.upload.id, sha256) is not None:
-        check_header(store.read_staged(pending.upload.id, sha256), size_bytes)
-    elif sha256 in pending.known:
-        check_header(store.read(sha256), size_bytes)
-    else:
-        raise BlobMissing(sha256)
 
 
 def _promote(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> None:

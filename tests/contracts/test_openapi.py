@@ -1,0 +1,158 @@
+"""The OpenAPI document: valid, reviewed, and true.
+
+After a change of the API on purpose, write the document anew:
+`adapterhub-registry openapi > tests/contracts/openapi.json`
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+from click.testing import CliRunner
+from flask import Flask
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as bounded
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.specs.openapi import checks
+
+from adapterhub_client import wire
+from adapterhub_registry import errors, migration
+from adapterhub_registry.api.document import generate
+from adapterhub_registry.app import create_app
+from adapterhub_registry.cli import main
+from adapterhub_registry.service import account as accounts
+from adapterhub_registry.settings import from_environment
+from adapterhub_registry.storage import MemoryStore
+
+GOLDEN = Path(__file__).with_name("openapi.json")
+EXAMPLES = 12
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """A registry with one account."""
+    home = str(tmp_path_factory.mktemp("registry"))
+    made = create_app(
+        from_environment({"ADAPTERHUB_HOME": home, "ADAPTERHUB_SECRET_KEY": "for tests"}),
+        store=MemoryStore(),
+    )
+    runtime = made.extensions["adapterhub"]
+    migration.migrate(runtime.database)
+    yield made
+    runtime.database.close()
+
+
+@pytest.fixture(scope="module")
+def token(app: Flask) -> str:
+    runtime = app.extensions["adapterhub"]
+    with runtime.database.writing() as session:
+        account = accounts.create_account(session, "ukp", runtime.clock())
+        asked = wire.TokenRequest(label="fuzz", scopes=["admin"], expires_days=None)
+        return accounts.issue_token(session, account, asked, runtime.clock())[1]
+
+
+def test_the_document_is_valid(app: Flask) -> None:
+    assert list(OpenAPIV31SpecValidator(generate(app)).iter_errors()) == []
+
+
+def test_the_document_is_the_reviewed_one(app: Flask) -> None:
+    printed = CliRunner().invoke(main, ["openapi"])
+
+    assert json.loads(printed.stdout) == json.loads(GOLDEN.read_text())
+    assert app.test_client().get("/api/v1/openapi.json").json == json.loads(GOLDEN.read_text())
+
+
+def test_every_endpoint_is_in_the_document(app: Flask) -> None:
+    document = generate(app)
+    routed = {
+        (rule.rule.replace("int(max=2147483647):", "").replace("<", "{").replace(">", "}"), method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if rule.rule.startswith("/api/v1/") and rule.endpoint != "openapi_document"
+    }
+
+    described = {
+        (path, method.upper()) for path, methods in document["paths"].items() for method in methods
+    }
+
+    assert described == {
+        (path, method) for path, method in routed if method not in {"HEAD", "OPTIONS"}
+    }
+
+
+def test_every_documented_code_is_one_of_ours(app: Flask) -> None:
+    known = {
+        each.code
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.RegistryError)
+    }
+    told = {
+        word.strip("`,")
+        for methods in generate(app)["paths"].values()
+        for operation in methods.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+        for word in response["description"].split()
+        if word.startswith("`")
+    }
+
+    assert told <= known
+    assert {"adapter_not_found", "ambiguous", "manifest_refused", "wrong_token"} <= told
+
+
+def test_problems_are_documented_as_problems(app: Flask) -> None:
+    types = {
+        media_type
+        for methods in generate(app)["paths"].values()
+        for operation in methods.values()
+        for status, response in operation["responses"].items()
+        if int(status) >= 400
+        for media_type in response["content"]
+    }
+
+    assert types == {"application/problem+json"}
+
+
+def test_the_page_for_people_names_every_endpoint(app: Flask) -> None:
+    page = app.test_client().get("/docs/api").text
+
+    for path in generate(app)["paths"]:
+        assert path in page
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param(method, path, id=f"{method} {path}")
+        for path, methods in json.loads(GOLDEN.read_text())["paths"].items()
+        for method in methods
+    ],
+)
+def test_nothing_breaks_and_nothing_surprises(
+    app: Flask, token: str, method: str, path: str
+) -> None:
+    """Whatever is sent: no 5xx, only documented statuses, media types and schemas."""
+    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", app)
+
+    @given(case=schema[path][method].as_strategy())
+    @bounded(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def answers_as_documented(case: schemathesis.Case) -> None:
+        response = case.call(headers={"Authorization": f"Bearer {token}"})
+        case.validate_response(response, checks=CHECKS)
+
+    answers_as_documented()

@@ -12,6 +12,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel
+
+from adapterhub_client import compose
 
 BIN = Path(sys.executable).parent
 
@@ -159,3 +163,30 @@ def new_server(tmp_path):
 @pytest.fixture
 def new_client(tmp_path):
     return lambda server, token=None: Client(server, tmp_path / f"client{server.port}", token)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, base_folder):
+    """An adapter with a head on the real base model, an input, and what it answers."""
+    model = AutoModel.from_pretrained(base_folder).eval()
+    adapted = compose.attach(model)
+    adapted.add("cb", method="seq_bn[reduction_factor=16]")
+    adapted.add_head("cb", kind="classification", labels=["no", "yes"])
+    adapted.trainable("cb")
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(0, 0.1)
+    adapted.activate("cb", head="cb")
+    adapted.eval()
+    inputs = {"input_ids": torch.tensor([[101, 7592, 2088, 102]])}
+    with torch.no_grad():
+        logits = adapted(**inputs).logits
+    folder = tmp_path_factory.mktemp("trained") / "cb"
+    adapted.save("cb", folder, head="cb")
+    return folder, inputs, logits
+
+
+@pytest.fixture(scope="session")
+def trained_folder(trained):
+    return trained[0]

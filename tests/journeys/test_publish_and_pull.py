@@ -54,26 +54,6 @@ def hub(server, write_token, tmp_path):
         yield opened
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, base_folder):
-    """An adapter with a head on the real base model, and what it answers."""
-    model = AutoModel.from_pretrained(base_folder).eval()
-    adapted = compose.attach(model)
-    adapted.add("cb", method="seq_bn[reduction_factor=16]")
-    adapted.add_head("cb", kind="classification", labels=["no", "yes"])
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            parameter.normal_(0, 0.1)
-    adapted.activate("cb", head="cb")
-    adapted.eval()
-    inputs = {"input_ids": torch.tensor([[101, 7592, 2088, 102]])}
-    with torch.no_grad():
-        logits = adapted(**inputs).logits
-    folder = tmp_path_factory.mktemp("trained") / "cb"
-    adapted.save("cb", folder, head="cb")
-    return folder, inputs, logits
-
-
 def test_an_adapter_travels_and_gives_the_same_answers(hub, trained, base_folder):
     folder, inputs, logits = trained
     version = hub.push("nli/cb@me", folder)

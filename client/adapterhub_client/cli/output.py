@@ -37,7 +37,9 @@ def hub(url: str | None, token: str | None, *, quiet: bool = True) -> Iterator["
 
     from adapterhub_client.hub import Hub
 
-    stamina.instrumentation.set_on_retry_hooks([])  # a command says one thing in the end, not each attempt
+    stamina.instrumentation.set_on_retry_hooks(
+        []
+    )  # a command says one thing in the end, not each attempt
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
         warnings.simplefilter("always", UserWarning)

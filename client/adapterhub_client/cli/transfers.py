@@ -59,8 +59,7 @@ def pull(  # noqa: PLR0913 - one option each
 
 
 @click.command()
-@click.argument("reference", required=False)
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, required=True, metavar="[REFERENCE] FOLDER")
 @click.option(
     "--base",
     type=click.Path(path_type=Path),
@@ -76,8 +75,7 @@ def pull(  # noqa: PLR0913 - one option each
 @output.json_option
 def push(  # noqa: PLR0913 - one option each
     *,
-    reference: str | None,
-    folder: Path,
+    words: tuple[str, ...],
     base: Path | None,
     description: str | None,
     license_name: str | None,
@@ -88,6 +86,12 @@ def push(  # noqa: PLR0913 - one option each
     as_json: bool,
 ) -> None:
     """Publish FOLDER as REFERENCE; a training run knows its own reference."""
+    *named, folder = words
+    if len(named) > 1:
+        raise UsageError(
+            f"{len(words)} words are too many.", hint="adapterhub-client push [REFERENCE] FOLDER"
+        )
+    reference = named[0] if named else None
     from adapterhub_client.publication import Details
 
     details = Details(

@@ -24,7 +24,9 @@ from adapterhub_training.demo.closing import predictions, table
 RECIPES = Path(__file__).parent
 SOURCES = ("source-nli", "source-paraphrase", "source-sentiment")
 TARGETS = ("target-head", "target-adapter", "target-fusion")
+TARGET_TITLES = ("only a head", "one adapter", "a fusion over the pulled adapters")
 ACCOUNT = "demo"
+ORGANIZATION = "ukp"
 START_SECONDS = 60
 
 
@@ -66,16 +68,42 @@ class Stage(msgspec.Struct):
     def train(self, recipe: Path, overrides: Mapping[str, str]) -> Path:
         """Train one recipe into a run folder, and return that."""
         folder = self.home / "runs" / recipe.stem
-        settings = [word for key, value in overrides.items() for word in ("--set", f"{key}={value}")]
-        words = ("adapterhub-train", "run", str(recipe), *settings, "--output", str(folder), "--overwrite")
-        printed = self.run(*words, shown=f"adapterhub-train run {recipe.name} --output {nearby(folder)}")
+        settings = [
+            word for key, value in overrides.items() for word in ("--set", f"{key}={value}")
+        ]
+        words = (
+            "adapterhub-train",
+            "run",
+            str(recipe),
+            *settings,
+            "--output",
+            str(folder),
+            "--overwrite",
+        )
+        printed = self.run(
+            *words, shown=f"adapterhub-train run {recipe.name} --output {nearby(folder)}"
+        )
         click.echo(indented(printed), err=True)
         return folder
 
+    def push(self, run: Path) -> None:
+        """Publish a run under the reference it names."""
+        shown = f"adapterhub-client push {nearby(run)}"
+        click.echo(indented(self.run("adapterhub-client", "push", str(run), shown=shown)), err=True)
+
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="folder with mnli, qqp, sst2 and rte")
-@click.option("--home", type=click.Path(path_type=Path), default=".demo", help="where the demo keeps everything")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="folder with mnli, qqp, sst2 and rte",
+)
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=".demo",
+    help="where the demo keeps everything",
+)
 @click.option("--port", default=8400, show_default=True, help="the registry's port, if it is free")
 def main(data: Path | None, home: Path, port: int) -> None:
     """Show the whole mission on a registry of its own."""
@@ -91,33 +119,40 @@ def main(data: Path | None, home: Path, port: int) -> None:
 def play(data: Path | None, home: Path, port: int) -> None:
     """Run every step; raises at the first that fails."""
     recipes = RECIPES / ("data" if data else "own")
+    sources = [recipes / f"{name}.toml" for name in SOURCES]
+    targets = [recipes / f"{name}.toml" for name in TARGETS]
+    base = base_folder(targets[0])
     url = f"http://127.0.0.1:{free_port(port)}"
-    stage = Stage(home, environment(home, url), steps=8)
+    stage = Stage(home, environment(home, url), steps=4 + len(sources) + len(targets))
     stage.say("Start a registry: SQLite and a folder, nothing else to set up")
     with registry(stage, url):
         stage.environment["ADAPTERHUB_TOKEN"] = token(stage)
-        for recipe in SOURCES:
-            path = recipes / f"{recipe}.toml"
-            stage.say(f"Train a source adapter and push it: {experiment.read(path).output.reference}")
-            run = stage.train(path, data_override(path, data))
-            click.echo(indented(stage.run("adapterhub-client", "push", str(run), shown=f"adapterhub-client push {nearby(run)}")), err=True)
+        for recipe in sources:
+            stage.say(f"Train a source adapter and push it as {reference_of(recipe)}")
+            stage.push(stage.train(recipe, data_override(recipe, data)))
         stage.say("Pull them back by reference, checked against the base model")
-        base = base_folder(recipes / f"{TARGETS[0]}.toml")
-        for recipe in SOURCES:
-            reference = str(experiment.read(recipes / f"{recipe}.toml").output.reference)
-            shown = f"adapterhub-client pull {reference} --base {base.parent.name}"
-            stage.run("adapterhub-client", "pull", reference, "--base", str(base), shown=shown)
-        stage.say("A small target task: only a head, one adapter, and a fusion over the pulled adapters")
-        runs = [stage.train(recipes / f"{target}.toml", data_override(recipes / f"{target}.toml", data)) for target in TARGETS]
-        for run in runs[1:]:
-            click.echo(indented(stage.run("adapterhub-client", "push", str(run), shown=f"adapterhub-client push {nearby(run)}")), err=True)
+        for recipe in sources:
+            shown = f"adapterhub-client pull {reference_of(recipe)} --base {nearby(base)}"
+            stage.run(
+                "adapterhub-client",
+                "pull",
+                str(reference_of(recipe)),
+                "--base",
+                str(base),
+                shown=shown,
+            )
+        runs = []
+        for recipe, what in zip(targets, TARGET_TITLES, strict=True):
+            stage.say(f"The small target task: {what}")
+            runs.append(stage.train(recipe, data_override(recipe, data)))
+            if reference_of(recipe) is not None:
+                stage.push(runs[-1])
         stage.say("Predict with the fusion, pulled by its reference onto a fresh model")
         os.environ.update(stage.environment)
-        reference = str(experiment.read(recipes / f"{TARGETS[-1]}.toml").output.reference)
-        click.echo(predictions(reference, base, runs[-1]))
+        click.echo(predictions(str(reference_of(targets[-1])), base, runs[-1]))
         stage.say("Done")
         click.echo(table(runs))
-        click.echo(f"The catalogue: {url}")
+        click.echo(f"\nThe catalogue: {url}")
         wait_on_terminal()
 
 
@@ -149,9 +184,14 @@ def registry(stage: Stage, url: str) -> Iterator[None]:
 
 def token(stage: Stage) -> str:
     """An account for the demo and a token for it; the account of an earlier demo is kept."""
-    with suppress(StepFailed):
+    marker = stage.home / "registry" / "demo-account"
+    if not marker.exists():
         stage.run("adapterhub-registry", "account", "create", ACCOUNT)
-    return stage.run("adapterhub-registry", "token", "create", ACCOUNT, "--scope", "write").split()[-1]
+        stage.run("adapterhub-registry", "org", "create", ORGANIZATION, "--admin", ACCOUNT)
+        marker.touch()
+    return stage.run("adapterhub-registry", "token", "create", ACCOUNT, "--scope", "write").split()[
+        -1
+    ]
 
 
 def environment(home: Path, url: str) -> dict[str, str]:
@@ -174,8 +214,15 @@ def data_override(recipe: Path, data: Path | None) -> dict[str, str]:
         return {}
     folder = data / Path(experiment.read(recipe).task.data).name
     if not folder.is_dir():
-        raise Unreachable(f"There is no '{folder}'.", hint="DATA holds one folder a task: mnli, qqp, sst2 and rte")
+        raise Unreachable(
+            f"There is no '{folder}'.", hint="DATA holds one folder a task: mnli, qqp, sst2 and rte"
+        )
     return {"task.data": str(folder.absolute())}
+
+
+def reference_of(recipe: Path) -> str | None:
+    """What a recipe publishes its result as, if it does."""
+    return experiment.read(recipe).output.reference
 
 
 def base_folder(recipe: Path) -> Path:

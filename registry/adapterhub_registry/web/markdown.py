@@ -46,7 +46,11 @@ _TAGS = {
     "td",
     "div",
 }
-_ATTRIBUTES = {"a": {"href", "title"}, "ol": {"start"}, "div": {"class", "tabindex"}}
+_ATTRIBUTES = {
+    "a": {"href", "title"},
+    "ol": {"start"},
+    "div": {"class", "role", "aria-label", "tabindex"},
+}
 
 
 def render(text: str, link: Link = lambda _: None) -> Markup:
@@ -71,7 +75,10 @@ def render(text: str, link: Link = lambda _: None) -> Markup:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.add_render_rule("image", _image)
-    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
+    parser.add_render_rule(
+        "table_open",
+        lambda *_: '<div class="scroll" role="group" aria-label="Table" tabindex="0"><table>\n',
+    )
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     return parser
 

@@ -13,6 +13,8 @@ _BAR_WIDTH, _BAR_STEP, _STRIP_HEIGHT = 3, 5, 18
 _LAYERS, _LAYER_BARS = 5, 32
 _LAYER_HEIGHT, _LAYER_STEP = 34, 57
 _TICKS = 5
+_LARGEST = 1e150
+"""values beyond are drawn at the edge"""
 _ROOM = 3
 """deviations that a scale leaves on both sides of a value, so that a lone one does not fill it"""
 _MARGIN = 4.0
@@ -28,7 +30,8 @@ class Scale(msgspec.Struct, frozen=True):
 
     def place(self, value: float) -> str:
         """Where a value stands, in percent of the width."""
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        span = self.high - self.low
+        share = (min(max(value, self.low), self.high) - self.low) / span if span else 0.5
         return f"{_MARGIN + share * (100 - 2 * _MARGIN):.2f}%"
 
 
@@ -115,22 +118,25 @@ def frozen_stack(fingerprint: str | None) -> Markup:
 
 
 def scale(dots: Sequence[Dot]) -> Scale:
-    """A scale with round ends that holds every dot, its spread and the others."""
-    reach = [value for dot in dots for value in _reach(dot)]
-    low, high = min(reach), max(reach)
+    """A scale with round ends that holds every dot, its spread and the others, whatever their size."""
+    reach = [value for dot in dots for value in _reach(dot) if abs(value) <= _LARGEST]
+    low, high = min(reach, default=0.0), max(reach, default=1.0)
     step = _round_step((high - low) or abs(high) or 1.0)
     first = _floor(low / step)
     last = max(-_floor(-high / step), first + 1)
-    ticks = tuple(round(at * step, 10) for at in range(first, last + 1))
+    digits = 2 - _floor_log10(step)
+    ticks = tuple(round(at * step, digits) for at in range(first, last + 1))
     return Scale(ticks[0], ticks[-1], ticks)
 
 
 def axis(spanned: Scale) -> Markup:
     """The numbers over a column of dots."""
     last = len(spanned.ticks) - 1
-    decimals = max(len(f"{tick:g}".partition(".")[2]) for tick in spanned.ticks)
+    plain = [f"{tick:g}" for tick in spanned.ticks]
+    decimals = max(len(text.partition(".")[2]) for text in plain)
+    form = "g" if any("e" in text for text in plain) else f".{decimals}f"
     texts = [
-        element("text", f"{tick:.{decimals}f}", x=spanned.place(tick), y=11, class_="tick")
+        element("text", f"{tick:{form}}", x=spanned.place(tick), y=11, class_="tick")
         for at, tick in enumerate(spanned.ticks)
         if at % 2 == 0 or last < _TICKS
     ]
@@ -176,7 +182,9 @@ def _spoken(dot: Dot) -> str:
     if not dot.others:
         return own
     low, high = number(min(dot.others)), number(max(dot.others))
-    return f"{own}; {len(dot.others)} others from {low} to {high}"
+    if len(dot.others) == 1:
+        return f"{own}; one other: {low}"
+    return f"{own}; {len(dot.others)} others: {low} to {high}"
 
 
 def _reach(dot: Dot) -> list[float]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-from adapterhub_client import wire
+from adapterhub_client import names, wire
+from adapterhub_registry.service import lifecycle
+from adapterhub_registry.service.account import viewer_of
 
 BERT = {
     "name": "bert-base-uncased",
@@ -51,7 +53,36 @@ DOUBLE = {
 }
 LORA = {"name": "lora", "config_id": "625403edad0bf919", "config": {"r": 8, "alpha": 16}}
 FUSION = {"name": "fusion", "config_id": "a5eca2c6d1f9a7b0", "format": "composition"}
-EMOTIONS = ["admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire", "disappointment", "disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief", "joy", "love", "nervousness", "optimism", "pride", "realization", "relief", "remorse", "sadness", "surprise", "neutral"]
+EMOTIONS = [
+    "admiration",
+    "amusement",
+    "anger",
+    "annoyance",
+    "approval",
+    "caring",
+    "confusion",
+    "curiosity",
+    "desire",
+    "disappointment",
+    "disapproval",
+    "disgust",
+    "embarrassment",
+    "excitement",
+    "fear",
+    "gratitude",
+    "grief",
+    "joy",
+    "love",
+    "nervousness",
+    "optimism",
+    "pride",
+    "realization",
+    "relief",
+    "remorse",
+    "sadness",
+    "surprise",
+    "neutral",
+]
 SEEDS = [11, 22, 33, 44, 55]
 CARD = """---
 license: apache-2.0
@@ -126,10 +157,6 @@ def publish(hub: Any, token: str, reference: str, **said: Any) -> wire.Version:
 
 def change(hub: Any, token: str, reference: str, status: str, reason: str) -> None:
     """Deprecate or yank."""
-    from adapterhub_client import names
-    from adapterhub_registry.service import lifecycle
-    from adapterhub_registry.service.account import viewer_of
-
     with hub.runtime.database.writing() as session:
         viewer = viewer_of(session, token, hub.clock())
         changed = lifecycle.Change(status, reason)
@@ -138,10 +165,6 @@ def change(hub: Any, token: str, reference: str, status: str, reason: str) -> No
 
 def alias(hub: Any, token: str, reference: str, name: str) -> None:
     """Point an alias at a version."""
-    from adapterhub_client import names
-    from adapterhub_registry.service import lifecycle
-    from adapterhub_registry.service.account import viewer_of
-
     with hub.runtime.database.writing() as session:
         viewer = viewer_of(session, token, hub.clock())
         lifecycle.set_alias(session, viewer, names.parse(reference), name, hub.clock())

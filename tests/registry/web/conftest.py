@@ -1,0 +1,45 @@
+"""One filled catalogue for all tests that only read, and one server on the loopback for the browser."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from tests.registry.conftest import Clock, Hub
+from tests.registry.web import sample
+from tests.registry.web.hostile import HOSTILE
+from werkzeug.serving import make_server
+
+from adapterhub_registry import migration
+from adapterhub_registry.app import create_app
+from adapterhub_registry.database import Database
+from adapterhub_registry.settings import from_environment
+from adapterhub_registry.storage import MemoryStore
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory) -> Iterator[Hub]:
+    """The sample catalogue, over SQLite and a store in memory."""
+    home = tmp_path_factory.mktemp("catalogue")
+    environment = {"ADAPTERHUB_HOME": str(home), "ADAPTERHUB_BLOBS": "memory:"}
+    settings = from_environment(environment | {"ADAPTERHUB_SECRET_KEY": "for tests"})
+    database = Database(settings.database_url)
+    migration.migrate(database)
+    database.close()
+    clock = Clock()
+    hub = Hub(create_app(settings, store=MemoryStore(), clock=clock), clock)
+    sample.fill(hub)
+    sample.publish(hub, hub.token("eve"), "hostile/text@eve", **HOSTILE)
+    yield hub
+    hub.runtime.database.close()
+
+
+@pytest.fixture(scope="session")
+def address(catalogue) -> Iterator[str]:
+    """The sample catalogue on a real socket."""
+    server = make_server("127.0.0.1", 0, catalogue.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

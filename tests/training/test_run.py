@@ -96,6 +96,17 @@ def test_a_fusion_trains_its_projections_and_head_and_nothing_else(members, trai
     assert (tmp_path / "run" / "fusion" / "composition.json").is_file()
 
 
+def test_the_value_maps_of_a_fusion_do_not_decay(members, train, tmp_path):
+    train("training.epochs=1", "training.learning_rate=1e-3", "training.weight_decay=1000")
+
+    tensors = load_file(tmp_path / "run" / "fusion" / "model_adapter_fusion.safetensors")
+    values = [tensor for name, tensor in tensors.items() if "value.weight" in name]
+    queries = [tensor for name, tensor in tensors.items() if "query.weight" in name]
+    assert len(values) == len(queries) == 2
+    assert all(value.diagonal().mean() > 0.99 for value in values)
+    assert all(query.abs().mean() < 2e-3 for query in queries)
+
+
 def test_a_saved_fusion_predicts_as_it_did(members, train, tmp_path):
     results = train("training.epochs=2")
 

@@ -15,6 +15,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     epoch: float
     train_loss: float
+    """the mean of the last few steps"""
     validation_loss: float
     metric: float
 

@@ -37,6 +37,13 @@ class Subject(NamedTuple):
         """What is trained."""
         return [p for p in self.adapted.parameters() if p.requires_grad]
 
+    @property
+    def value_maps(self) -> list[Tensor]:
+        """The trained value maps of a fusion, which are pulled to the identity and so must not decay to zero."""
+        layers = [layer for fusion in self.adapted.fusions.values() for layer in fusion.layers()]
+        maps = [layer.value.weight for layer in layers if layer.value is not None]
+        return [value for value in maps if value.requires_grad]
+
     def forward(self, batch: Batch) -> Any:  # noqa: ANN401  a ModelOutput; each kind has its own fields
         """Logits and the loss of a batch."""
         if self.memory is not None:

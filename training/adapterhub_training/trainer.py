@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -147,8 +147,15 @@ class Learner:
         method = experiment.method
         self._pull = method.regularization if isinstance(method, FusionMethod) else 0.0
         self._parameters = subject.parameters
+        maps = subject.value_maps
+        mapped = {id(value) for value in maps}
+        decayed = [p for p in self._parameters if id(p) not in mapped]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": maps, "weight_decay": 0.0},
+        ]
         self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=self._peak, weight_decay=self._settings.weight_decay
+            groups, lr=self._peak, weight_decay=self._settings.weight_decay
         )
         self._loss = torch.zeros((), device=subject.device)
         self._since_look = 0

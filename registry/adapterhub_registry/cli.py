@@ -1,23 +1,14 @@
-"""The command `adapterhub-registry`."""
+"""The command `adapterhub-registry`; what its commands do is in `operations.py`, loaded when one runs."""
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 
 import click
 import msgspec
-from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from adapterhub_client import wire
-from adapterhub_registry import migration
-from adapterhub_registry.errors import RegistryError
-from adapterhub_registry.runtime import Runtime, open_runtime
-from adapterhub_registry.service import account as accounts
-from adapterhub_registry.service import garbage, integrity
-from adapterhub_registry.settings import Settings, SettingsRefused, from_environment
-from adapterhub_registry.storage import StoreUnreachable
 
 _FAULTY = 65
 
@@ -28,17 +19,13 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> None:
         try:
             super().invoke(ctx)
-        except RegistryError as error:
-            _fail(error.detail)
-        except (SettingsRefused, ValueError) as error:
-            _fail(str(error), "settings are environment variables; `registry/README.md` lists them")
-        except StoreUnreachable as error:
-            _fail(str(error), "look at ADAPTERHUB_BLOBS and the AWS_ variables")
-        except SQLAlchemyError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
-            _fail(f"The database refuses: {reason}", "look at ADAPTERHUB_DATABASE_URL")
-        except OSError as error:
-            _fail(str(error))
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            told = _operations().explained(error)
+            if told is None:
+                raise
+            _fail(*told)
 
 
 @click.group(cls=_Group)
@@ -59,28 +46,14 @@ def serve(host: str, port: int, workers: int) -> None:
 
     On SQLite it migrates by itself; on PostgreSQL run `adapterhub-registry migrate` first.
     """
-    from adapterhub_registry.server import Address, run  # noqa: PLC0415  # gunicorn is POSIX only
-
-    settings = from_environment()
-    with _opened(settings) as runtime:
-        if not migration.is_current(runtime.database):
-            _fail("The database is not at the newest revision", "run `adapterhub-registry migrate`")
-        with runtime.database.writing() as session:
-            secret = accounts.bootstrap(session, runtime.clock())
-    if secret is not None:
-        click.echo(
-            f"This registry is new. The token of its first account, `{accounts.FIRST_ADMIN}`,"
-            f" is shown only this once:\n\n    {secret}\n",
-            err=True,
-        )
-    run(settings, Address(host, port, workers), lambda url: click.echo(f"Listening on {url}"))
+    operations = _operations()
+    operations.serve(operations.Address(host, port, workers), _welcome, _announce)
 
 
 @main.command()
 def migrate() -> None:
     """Bring the database to the newest revision."""
-    with _opened(from_environment()) as runtime:
-        migration.migrate(runtime.database)
+    _operations().migrate()
     click.echo("The database is at the newest revision", err=True)
 
 
@@ -94,8 +67,7 @@ def account() -> None:
 @click.option("--admin", is_flag=True, help="May do everything in this registry.")
 def create_account(name: str, *, admin: bool) -> None:
     """Make an account, and the organization of its own name."""
-    with _opened(from_environment()) as runtime, runtime.database.writing() as session:
-        accounts.create_account(session, name, runtime.clock(), is_admin=admin)
+    _operations().create_account(name, is_admin=admin)
     click.echo(f"Created the account `{name}`", err=True)
 
 
@@ -119,10 +91,7 @@ def token() -> None:
 def create_token(name: str, label: str, scopes: tuple[wire.Scope, ...], days: int | None) -> None:
     """Make a token for an account and print it: it is shown only this once."""
     asked = wire.TokenRequest(label=label, scopes=list(scopes), expires_days=days)
-    with _opened(from_environment()) as runtime, runtime.database.writing() as session:
-        row = accounts.find_account(session, name)
-        _, secret = accounts.issue_token(session, row, asked, runtime.clock())
-    click.echo(secret)
+    click.echo(_operations().create_token(name, asked))
 
 
 @main.group()
@@ -135,8 +104,7 @@ def org() -> None:
 @click.option("--admin", "admin", required=True, help="The account that will be its admin.")
 def create_org(name: str, admin: str) -> None:
     """Make an organization."""
-    with _opened(from_environment()) as runtime, runtime.database.writing() as session:
-        accounts.found_organization(session, name, admin, runtime.clock())
+    _operations().create_organization(name, admin)
     click.echo(f"Created the organization `{name}`", err=True)
 
 
@@ -144,8 +112,7 @@ def create_org(name: str, admin: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
 def gc(*, as_json: bool) -> None:
     """Remove expired uploads and blobs that no version has."""
-    with _opened(from_environment()) as runtime:
-        swept = garbage.sweep(runtime)
+    swept = _operations().sweep()
     if as_json:
         click.echo(msgspec.json.encode(swept))
     else:
@@ -158,8 +125,7 @@ def gc(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
 def fsck(*, as_json: bool) -> None:
     """Hash every blob and every manifest; ends with 65 where something is not as published."""
-    with _opened(from_environment()) as runtime:
-        faults = list(integrity.check(runtime))
+    faults = _operations().check()
     if as_json:
         click.echo(msgspec.json.encode(faults))
     for fault in faults if not as_json else []:
@@ -172,32 +138,24 @@ def fsck(*, as_json: bool) -> None:
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document of the API."""
-    from adapterhub_registry.api.document import generate  # noqa: PLC0415  # only this needs the app
-    from adapterhub_registry.app import create_app  # noqa: PLC0415
+    click.echo(json.dumps(_operations().document(), indent=2, ensure_ascii=False))
 
-    app = create_app(
-        msgspec.structs.replace(
-            from_environment({"ADAPTERHUB_SECRET_KEY": "none", "ADAPTERHUB_BLOBS": "memory:"}),
-            database_url="sqlite://",
-        )
+
+def _operations() -> ModuleType:
+    """What the commands do; loading it takes a second."""
+    return import_module("adapterhub_registry.operations")
+
+
+def _welcome(secret: str) -> None:
+    click.echo(
+        "This registry is new. The token of its first account, `admin`, is shown only this once:\n\n"
+        f"    {secret}\n",
+        err=True,
     )
-    click.echo(json.dumps(generate(app), indent=2, ensure_ascii=False))
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Runtime]:
-    """The runtime of a command; SQLite is migrated, and connections are gone before any fork."""
-    if settings.is_sqlite:
-        database = make_url(settings.database_url).database
-        if database and database != ":memory:":
-            settings.home.mkdir(parents=True, exist_ok=True)
-    runtime = open_runtime(settings)
-    try:
-        if settings.is_sqlite:
-            migration.migrate(runtime.database)
-        yield runtime
-    finally:
-        runtime.database.close()
+def _announce(address: str) -> None:
+    click.echo(f"Listening on {address}")
 
 
 def _fail(message: str, hint: str | None = None) -> None:

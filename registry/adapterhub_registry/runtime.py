@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from adapterhub_registry.database import Database
-from adapterhub_registry.settings import Settings
+from adapterhub_registry.settings import Settings, SettingsRefused
 from adapterhub_registry.storage import BlobStore, open_store
 
 Clock = Callable[[], datetime]
@@ -37,11 +37,15 @@ def open_runtime(
     """Open what the settings name; a store or a clock that is given takes their place.
 
     Raises:
-        ValueError: `settings.blobs` names no kind of store.
+        SettingsRefused: `settings.blobs` names no kind of store.
     """
+    try:
+        opened = open_store(settings.blobs) if store is None else store
+    except ValueError as error:
+        raise SettingsRefused(str(error)) from error
     return Runtime(
         settings=settings,
         database=Database(settings.database_url),
-        store=open_store(settings.blobs) if store is None else store,
+        store=opened,
         clock=clock,
     )

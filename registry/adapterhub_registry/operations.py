@@ -1,0 +1,121 @@
+"""What the operator's commands do; `cli.py` only reads their words, so that `--help` answers at once."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from adapterhub_client import wire
+from adapterhub_registry import migration
+from adapterhub_registry.api.document import generate
+from adapterhub_registry.app import create_app
+from adapterhub_registry.errors import Conflict, RegistryError
+from adapterhub_registry.runtime import Runtime, open_runtime
+from adapterhub_registry.server import Address, run
+from adapterhub_registry.service import account as accounts
+from adapterhub_registry.service import garbage, integrity
+from adapterhub_registry.settings import SettingsRefused, from_environment
+from adapterhub_registry.storage import StoreUnreachable
+
+
+class NotMigrated(Conflict):
+    """The database is not at the newest revision."""
+
+    code = "not_migrated"
+
+
+def serve(
+    address: Address, welcome: Callable[[str], None], announce: Callable[[str], None]
+) -> None:
+    """Serve until told to stop; `welcome` gets the token of a new registry, `announce` the address.
+
+    Raises:
+        NotMigrated: PostgreSQL is migrated by its operator alone.
+    """
+    settings = from_environment()
+    with opened() as runtime:
+        if not migration.is_current(runtime.database):
+            raise NotMigrated("The database is not at the newest revision.")
+        with runtime.database.writing() as session:
+            secret = accounts.bootstrap(session, runtime.clock())
+    if secret is not None:
+        welcome(secret)
+    run(settings, address, announce)
+
+
+def migrate() -> None:
+    """Bring the database to the newest revision."""
+    with opened() as runtime:
+        migration.migrate(runtime.database)
+
+
+def create_account(name: str, *, is_admin: bool) -> None:
+    """Make an account and the organization of its own name."""
+    with opened() as runtime, runtime.database.writing() as session:
+        accounts.create_account(session, name, runtime.clock(), is_admin=is_admin)
+
+
+def create_token(name: str, asked: wire.TokenRequest) -> str:
+    """Make a token for an account; its secret."""
+    with opened() as runtime, runtime.database.writing() as session:
+        row = accounts.find_account(session, name)
+        return accounts.issue_token(session, row, asked, runtime.clock())[1]
+
+
+def create_organization(name: str, admin: str) -> None:
+    """Make an organization for an account."""
+    with opened() as runtime, runtime.database.writing() as session:
+        accounts.found_organization(session, name, admin, runtime.clock())
+
+
+def sweep() -> garbage.Swept:
+    """Remove garbage."""
+    with opened() as runtime:
+        return garbage.sweep(runtime)
+
+
+def check() -> list[integrity.Fault]:
+    """Hash everything."""
+    with opened() as runtime:
+        return list(integrity.check(runtime))
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document; neither a database nor a folder is touched."""
+    settings = from_environment({"ADAPTERHUB_SECRET_KEY": "none", "ADAPTERHUB_BLOBS": "memory:"})
+    return generate(create_app(msgspec.structs.replace(settings, database_url="sqlite://")))
+
+
+def explained(error: Exception) -> tuple[str, str | None] | None:
+    """An error as a sentence and a hint; None for a bug."""
+    match error:
+        case NotMigrated():
+            return error.detail, "run `adapterhub-registry migrate`"
+        case SQLAlchemyError():
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            return f"The database refuses: {reason}", "look at ADAPTERHUB_DATABASE_URL"
+        case StoreUnreachable():
+            return str(error), "look at ADAPTERHUB_BLOBS and the AWS_ variables"
+        case SettingsRefused():
+            return str(error), "settings are environment variables; the registry's README has them"
+        case RegistryError() | OSError():
+            return str(error), None
+        case _:
+            return None
+
+
+@contextmanager
+def opened() -> Iterator[Runtime]:
+    """The runtime of a command; SQLite is migrated, and connections are gone before any fork."""
+    settings = from_environment()
+    if settings.is_sqlite:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    runtime = open_runtime(settings)
+    try:
+        if settings.is_sqlite:
+            migration.migrate(runtime.database)
+        yield runtime
+    finally:
+        runtime.database.close()

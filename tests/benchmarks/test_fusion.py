@@ -75,7 +75,7 @@ def make_fused(count):
 
 def only(adapted, form):
     """Hold every mixture to one of the two forms."""
-    for _, bound in adapted._bound:  # noqa: SLF001
+    for _, bound in adapted.activation._bound:  # noqa: SLF001
         for _, mixture in bound.mixtures:
             mixture.mix = getattr(mixture, form)
     return adapted
@@ -84,7 +84,7 @@ def only(adapted, form):
 def by_formula(count):
     """The paper's formula at full width, put on the LayerNorm by hand."""
     adapted = make_fused(count)
-    bound = {place.layer: part.mixtures[0][1] for place, part in adapted._bound}  # noqa: SLF001
+    bound = {place.layer: part.mixtures[0][1] for place, part in adapted.activation._bound}  # noqa: SLF001
     adapted.deactivate()
     for layer, mixture in bound.items():
         norm = adapted.model.encoder.layer[layer].output.LayerNorm

@@ -1,48 +1,30 @@
 """Attach adapters to a frozen model, compose them, and detach without trace."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, engine, expression, heads
-from adapterhub_client.compose.engine import Bound
+from adapterhub_client.compose import checkpoint, expression, heads
+from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
 from adapterhub_client.compose.folder import Format
-from adapterhub_client.compose.hooks import PlaceHooks
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
-from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.sources import STATIC_HEAD, Sources
-from adapterhub_client.compose.statichead import StaticHead, exchange
+from adapterhub_client.compose.statichead import StaticHead
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
 
 VALUE_PENALTY = 0.01
 
 Folder = str | PathLike[str]
 Heads = str | Sequence[str] | Literal[False] | None
-
-
-class FusionWeights(NamedTuple):
-    """What a fusion attended to at one place, in the last batch.
-
-    Shapes:
-        weights: (batch, tokens, adapters), in the order of ``adapters``; they sum to one
-    """
-
-    fusion: str
-    adapters: tuple[str, ...]
-    layer: int
-    place: str
-    weights: Tensor
 
 
 class Adapted(nn.Module):
@@ -59,11 +41,7 @@ class Adapted(nn.Module):
         self.model = model
         self.training = self.shelf.training = model.training
         self.sources = Sources(self.shelf, self.backbone, model, hub)
-        self.expression: Expression | None = None
-        self._active_heads: list[Any] = []
-        self._bound: list[tuple[Place, Bound]] = []
-        self._handles: list[RemovableHandle] = []
-        self._own_head: dict[str, nn.Parameter] = {}
+        self.activation = Activation(self.shelf, self.backbone, model)
         self._was_trainable: dict[str, bool] | None = None
 
     # ------------------------------------------------------------ what is loaded
@@ -86,7 +64,12 @@ class Adapted(nn.Module):
     @property
     def active_heads(self) -> Sequence[Any]:
         """The heads a call goes through; empty where the model's own head answers."""
-        return tuple(self._active_heads)
+        return tuple(self.activation.heads)
+
+    @property
+    def expression(self) -> Expression | None:
+        """The composition in effect."""
+        return self.activation.expression
 
     def add(
         self, name: str, method: str | Mapping[str, Any] | formats.Bottleneck = "seq_bn"
@@ -167,23 +150,31 @@ class Adapted(nn.Module):
         return self.sources.load_head(Path(folder), name, any_base=allow_base_mismatch)
 
     def save(
-        self, name: str, folder: Folder, head: str | None = None, form: Format = "safetensors"
+        self,
+        name: str,
+        folder: Folder,
+        head: str | None = None,
+        format: Format = "safetensors",  # noqa: A002
     ) -> None:
         """Write an adapter, with its head, as a folder that the `adapters` library loads too.
 
         Without ``head``, a head of the adapter's own name goes along.
         """
-        self.sources.save(name, Path(folder), head, form)
+        self.sources.save(name, Path(folder), head, format)
 
     def save_fusion(
-        self, name: str, folder: Folder, head: str | None = None, form: Format = "safetensors"
+        self,
+        name: str,
+        folder: Folder,
+        head: str | None = None,
+        format: Format = "safetensors",  # noqa: A002
     ) -> None:
         """Write a fusion, with a head, and which published versions its members are."""
-        self.sources.save_fusion(name, Path(folder), head, form, active=self.expression)
+        self.sources.save_fusion(name, Path(folder), head, format, active=self.expression)
 
-    def save_head(self, name: str, folder: Folder, form: Format = "safetensors") -> None:
+    def save_head(self, name: str, folder: Folder, format: Format = "safetensors") -> None:  # noqa: A002
         """Write a head."""
-        self.sources.save_head(name, Path(folder), form)
+        self.sources.save_head(name, Path(folder), format)
 
     def delete(self, name: str) -> None:
         """Forget the adapter, fusion and head of this name.
@@ -213,24 +204,14 @@ class Adapted(nn.Module):
         """
         tree = self._tree(composition)
         chosen = self._choose_heads(tree, head)
-        bound = [] if tree is None else list(self._bind(tree, as_reference=compat == "adapters"))
-        self.deactivate()
-        self.expression, self._active_heads, self._bound = tree, chosen, bound
-        for place, part in bound:
-            hooks = PlaceHooks(self.backbone.layers[place.layer], place.slot, part)
-            self._handles.extend(hooks.install())
-        self._install_static_head(head)
-        self.shelf.active = frozenset(self._in_use())
-        self._warm()
+        static = None if chosen or head is False else self._static_head(head)
+        self.activation.put(tree, chosen, static, as_reference=compat == "adapters")
+        if not self.training:
+            self.activation.warm()
 
     def deactivate(self) -> None:
         """Take everything out of effect; what is loaded stays loaded."""
-        for handle in self._handles:
-            handle.remove()
-        exchange(self.model, self._own_head)
-        self.expression = None
-        self.shelf.active = frozenset()
-        self._handles, self._bound, self._active_heads, self._own_head = [], [], [], {}
+        self.activation.clear()
 
     def detach(self) -> nn.Module:
         """Give the model back as it was, bit for bit: no hooks, its own head, gradients where it had them."""
@@ -243,23 +224,18 @@ class Adapted(nn.Module):
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
         """Run the model with what is active; with ``labels`` the output has a loss."""
-        if not self._active_heads:
+        if not self.activation.heads:
             output: ModelOutput = self.model(*args, **inputs)
             return output
         labels = inputs.pop("labels", None)
         inputs["return_dict"] = True
         outputs = self.backbone.module(*args, **inputs)
-        answer: ModelOutput = self._active_heads[0].predict(outputs, labels)
+        answer: ModelOutput = self.activation.heads[0].predict(outputs, labels)
         return answer
 
     def attention(self) -> list[FusionWeights]:
         """What the active fusions attended to in the last batch, layer by layer."""
-        return [
-            FusionWeights(name, mixture.names, place.layer, place.slot.name, mixture.attention())
-            for place, bound in self._bound
-            for name, mixture in bound.mixtures
-            if mixture.seen is not None
-        ]
+        return list(self.activation.attention())
 
     # ------------------------------------------------------------ training
 
@@ -352,14 +328,6 @@ class Adapted(nn.Module):
         expression.check_nesting(composition)
         return expression.rename(composition, self.sources.loaded_name)
 
-    def _bind(self, tree: Expression, *, as_reference: bool) -> list[tuple[Place, Bound]]:
-        bound = []
-        for place in self.backbone.places():
-            part = engine.bind(tree, self.shelf.at(place), as_reference=as_reference)
-            if part is not None:
-                bound.append((place, part))
-        return bound
-
     def _choose_heads(self, tree: Expression | None, head: Heads) -> list[Any]:
         if head is False:
             return []
@@ -372,11 +340,9 @@ class Adapted(nn.Module):
             raise CompositionError("Several heads at once are not supported yet.")
         return [h for h in map(self._head, names) if not isinstance(h, StaticHead)]
 
-    def _install_static_head(self, head: Heads) -> None:
-        name = head if isinstance(head, str) else STATIC_HEAD
-        found = self.heads.get(name)
-        if isinstance(found, StaticHead) and not self._active_heads and head is not False:
-            self._own_head = found.exchange(self.model)
+    def _static_head(self, head: str | Sequence[str] | None) -> StaticHead | None:
+        found = self.heads.get(head if isinstance(head, str) else STATIC_HEAD)
+        return found if isinstance(found, StaticHead) else None
 
     def _head(self, name: str) -> Any:  # noqa: ANN401
         if name not in self.heads:
@@ -401,24 +367,6 @@ class Adapted(nn.Module):
             if fuse.fusion not in self.fusions:
                 raise self.shelf.unknown(fuse.fusion)
         return [self.fusions[fuse.fusion] for fuse in fusions]
-
-    def _in_use(self) -> Iterator[tuple[str, str]]:
-        if self.expression is not None:
-            for name in expression.leaves(self.expression):
-                yield "adapter", name
-            for fuse in expression.fusions(self.expression):
-                yield "fusion", fuse.fusion
-        for name, head in self.heads.items():
-            if head in self._active_heads or (self._own_head and isinstance(head, StaticHead)):
-                yield "head", name
-
-    @torch.no_grad()
-    def _warm(self) -> None:
-        """Form what is kept of frozen fusions now, so that no call has to."""
-        if not self.training:
-            for _, bound in self._bound:
-                for _, mixture in bound.mixtures:
-                    mixture.compiled()
 
 
 def _own_name(tree: Expression) -> str:

@@ -218,7 +218,7 @@ def head_entries(head: Any, name: str) -> Iterator[Entry]:  # noqa: ANN401
 def fill(
     entries: Iterator[Entry], tensors: Mapping[str, Tensor], backbone: Backbone, source: Path
 ) -> None:
-    """Give empty modules their tensors.
+    """Give empty modules their tensors, frozen until they are asked to be trained.
 
     Raises:
         IncompatibleAdapter: Tensors are missing, unexpected, or of another shape.
@@ -236,8 +236,8 @@ def fill(
             raise WrongShape(source, entry.keys[0], tensor.shape, entry.tensor.shape)
         path, _, leaf = entry.name.rpartition(".")
         # A copy: the file may be mapped into memory, and be written over while this is in use.
-        value = nn.Parameter(tensor.to(like.device, like.dtype, copy=True))
-        setattr(entry.owner.get_submodule(path), leaf, value)
+        value = tensor.to(like.device, like.dtype, copy=True)
+        setattr(entry.owner.get_submodule(path), leaf, nn.Parameter(value, requires_grad=False))
 
 
 def _fusion_layer(config: formats.Fusion, backbone: Backbone, *, empty: bool) -> FusionLayer:

@@ -13,8 +13,8 @@ class Frozen(Generic[Value]):
     """A value computed from parameters: kept while they are frozen, made anew with autograd while they are trained.
 
     A kept value is never stale: every use compares the parameters' version counters, device and dtype, which an
-    optimizer step, a copy into them, or a move all change. Inside a compiled graph that cannot be asked; there the
-    value is what it was when the graph was traced, or, if there was none, part of the graph.
+    optimizer step, a copy into them, or a move all change. Inside a compiled graph that cannot be asked; there only
+    what is made of frozen parameters is kept, and all else is part of the graph.
     """
 
     def __init__(self, sources: Sequence[nn.Parameter], make: Callable[[], Value]) -> None:
@@ -28,7 +28,8 @@ class Frozen(Generic[Value]):
         if self.needs_gradient():
             return self._make()
         if torch.compiler.is_compiling():
-            return self._make() if self._kept is None else self._kept
+            trained = any(source.requires_grad for source in self._sources)
+            return self._make() if trained or self._kept is None else self._kept
         state = self._current()
         if self._kept is None or state != self._state:
             self._kept, self._state = self._made(), state

@@ -49,7 +49,7 @@ class Sources:
 
     def load(self, source: Any, name: str | None, *, any_base: bool) -> str:  # noqa: ANN401
         """Load an adapter or a composition from a folder or a reference; returns its name."""
-        folder, reference = self._folder(source)
+        folder, reference = self._folder(source, any_base=any_base)
         if folders.holds(folder, folders.FUSION):
             own = self.load_fusion(folder, name, any_base=any_base)
         else:
@@ -215,7 +215,7 @@ class Sources:
                 differing=comparison.differing,
             )
 
-    def _folder(self, source: Any) -> tuple[Path, str | None]:  # noqa: ANN401
+    def _folder(self, source: Any, *, any_base: bool) -> tuple[Path, str | None]:  # noqa: ANN401
         folder = Path(source)
         if folder.is_dir():
             return folder, None
@@ -225,7 +225,8 @@ class Sources:
             from adapterhub_client import Hub  # noqa: PLC0415 - only needed to pull
 
             self._hub = Hub()
-        return Path(self._hub.pull(str(source), base=self._model)), str(source)
+        pulled = self._hub.pull(str(source), base=self.fingerprint(), allow_base_mismatch=any_base)
+        return Path(pulled), str(source)
 
 
 class _Members(dict[str, Any]):

@@ -37,7 +37,7 @@ def test_a_saved_adapter_comes_back_bit_for_bit(architecture, method, form, tmp_
     adapted = make_adapted(architecture, [method])
     adapted.activate("a")
     before = hidden(adapted, inputs)
-    adapted.save("a", tmp_path, form=form)
+    adapted.save("a", tmp_path, format=form)
     again = compose.attach(make_model(architecture))
 
     again.activate(again.load(tmp_path))
@@ -55,8 +55,8 @@ def test_a_saved_fusion_comes_back_with_its_head(form, tmp_path, inputs):
     with torch.no_grad():
         before = adapted(**inputs).logits
     for name in "ab":
-        adapted.save(name, tmp_path / name, form=form)
-    adapted.save_fusion("a,b", tmp_path / "fusion", head="top", form=form)
+        adapted.save(name, tmp_path / name, format=form)
+    adapted.save_fusion("a,b", tmp_path / "fusion", head="top", format=form)
     again = compose.attach(make_model())
     for name in "ab":
         again.load(tmp_path / name)
@@ -98,7 +98,7 @@ def test_saving_over_what_was_loaded_keeps_it_usable(tmp_path, inputs):
 
 def test_saving_in_the_other_format_leaves_one_file_of_weights(tmp_path):
     adapted = make_adapted("bert", ["seq_bn"])
-    adapted.save("a", tmp_path, form="bin")
+    adapted.save("a", tmp_path, format="bin")
 
     adapted.save("a", tmp_path)
 
@@ -234,7 +234,7 @@ def test_a_folder_without_weights_is_no_adapter(tmp_path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_broken_file_is_corrupt(form, tmp_path):
     adapted = make_adapted("bert", ["seq_bn"])
-    adapted.save("a", tmp_path, form=form)
+    adapted.save("a", tmp_path, format=form)
     name = "adapter.safetensors" if form == "safetensors" else "pytorch_adapter.bin"
     (tmp_path / name).write_bytes(b"not tensors at all")
 
@@ -249,7 +249,7 @@ class Executed:
 
 def test_a_pickle_that_runs_code_is_refused_unread(tmp_path):
     adapted = make_adapted("bert", ["seq_bn"])
-    adapted.save("a", tmp_path, form="bin")
+    adapted.save("a", tmp_path, format="bin")
     torch.save({"key": Executed()}, tmp_path / "pytorch_adapter.bin")
 
     with pytest.raises(Corrupt, match="cannot be read"):

@@ -77,3 +77,15 @@ def test_an_uncompiled_call_after_training_is_not_stale(adapted, inputs):
             layer.value.weight.mul_(-1)
 
     assert (hidden(adapted, inputs) - before).abs().max() > 1e-2
+
+
+def test_a_compiled_evaluation_between_training_steps_is_not_stale(adapted, inputs):
+    adapted.activate("fuse(a, b)")
+    adapted.trainable("fuse(a, b)")
+    function = compiled(adapted)
+    hidden(function, inputs)
+    with torch.no_grad():
+        for layer in adapted.fusions["a,b"].layers():
+            layer.value.weight.mul_(-1)
+
+    torch.testing.assert_close(hidden(function, inputs), hidden(adapted, inputs), atol=1e-5, rtol=0)

@@ -38,8 +38,9 @@ class Library:
         self.folders[f"{reference}:{wire.digest(manifest)}"] = kept
         return wire.digest(manifest)
 
-    def pull(self, reference, *, base):
-        assert base.config.model_type == "bert"
+    def pull(self, reference, *, base, allow_base_mismatch):
+        assert base.root.startswith("sha256:")
+        assert not allow_base_mismatch
         self.pulled.append(reference)
         if reference not in self.folders:
             raise Ambiguous(f"{reference} has several versions.")

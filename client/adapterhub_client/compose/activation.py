@@ -1,0 +1,107 @@
+"""What is in effect on a model: a composition bound at every place, its hooks, and the heads."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_client.compose import engine, expression
+from adapterhub_client.compose.engine import Bound
+from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose.hooks import PlaceHooks
+from adapterhub_client.compose.shelf import Shelf
+from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.statichead import StaticHead, exchange
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+
+class FusionWeights(NamedTuple):
+    """What a fusion attended to at one place, in the last batch.
+
+    Shapes:
+        weights: (batch, tokens, adapters), in the order of ``adapters``; they sum to one
+    """
+
+    fusion: str
+    adapters: tuple[str, ...]
+    layer: int
+    place: str
+    weights: Tensor
+
+
+class Activation:
+    """The composition in effect, at most one; `put` replaces it and `clear` leaves no trace of it."""
+
+    def __init__(self, shelf: Shelf, backbone: Backbone, model: nn.Module) -> None:
+        self._shelf, self._backbone, self._model = shelf, backbone, model
+        self.expression: Expression | None = None
+        self.heads: Sequence[Any] = ()
+        self._bound: list[tuple[Place, Bound]] = []
+        self._handles: list[RemovableHandle] = []
+        self._own_head: dict[str, nn.Parameter] = {}
+
+    def put(
+        self,
+        tree: Expression | None,
+        heads: Sequence[Any],
+        static: StaticHead | None,
+        *,
+        as_reference: bool,
+    ) -> None:
+        """Put a composition and its heads into effect; a ``static`` head stands in for the model's own.
+
+        Raises:
+            CompositionError: The parts do not fit; what was in effect stays so.
+        """
+        bound = [] if tree is None else list(self._bind(tree, as_reference=as_reference))
+        self.clear()
+        self.expression, self.heads, self._bound = tree, heads, bound
+        for place, part in bound:
+            hooks = PlaceHooks(self._backbone.layers[place.layer], place.slot, part)
+            self._handles.extend(hooks.install())
+        if static is not None:
+            self._own_head = static.exchange(self._model)
+        self._shelf.active = frozenset(self._in_use(static))
+
+    def clear(self) -> None:
+        """Take everything out of effect."""
+        for handle in self._handles:
+            handle.remove()
+        exchange(self._model, self._own_head)
+        self._shelf.active = frozenset()
+        self.expression, self.heads = None, ()
+        self._handles, self._bound, self._own_head = [], [], {}
+
+    def attention(self) -> Iterator[FusionWeights]:
+        """What each fusion attended to in the last batch, layer by layer."""
+        for place, bound in self._bound:
+            for name, mixture in bound.mixtures:
+                if mixture.seen is not None:
+                    weights = mixture.attention()
+                    yield FusionWeights(name, mixture.names, place.layer, place.slot.name, weights)
+
+    @torch.no_grad()
+    def warm(self) -> None:
+        """Form what is kept of frozen fusions now, so that no call has to."""
+        for _, bound in self._bound:
+            for _, mixture in bound.mixtures:
+                mixture.compiled()
+
+    def _bind(self, tree: Expression, *, as_reference: bool) -> Iterator[tuple[Place, Bound]]:
+        for place in self._backbone.places():
+            part = engine.bind(tree, self._shelf.at(place), as_reference=as_reference)
+            if part is not None:
+                yield place, part
+
+    def _in_use(self, static: StaticHead | None) -> Iterator[tuple[str, str]]:
+        if self.expression is not None:
+            for name in expression.leaves(self.expression):
+                yield "adapter", name
+            for fuse in expression.fusions(self.expression):
+                yield "fusion", fuse.fusion
+        for name, head in self._shelf.heads.items():
+            if head is static or any(head is active for active in self.heads):
+                yield "head", name

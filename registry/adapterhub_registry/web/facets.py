@@ -2,7 +2,7 @@
 
 import msgspec
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.models import Adapter, BaseModel, Organization, Task, Variant, Version
@@ -11,9 +11,19 @@ from adapterhub_registry.service.catalogue import Search
 from adapterhub_registry.service.visibility import readable
 from adapterhub_registry.web.listing import Choice, Facet, url
 
-_SHOWN = 200
+_SHOWN = 24
 
 _count = func.count(Adapter.id.distinct())
+_named = aliased(Variant)
+_base_name = (  # what the first version says; reading all of them would cost more than the whole page
+    select(Version.base_name)
+    .join(_named, _named.id == Version.variant_id)
+    .where(_named.base_model_id == BaseModel.id)
+    .order_by(_named.id, Version.number)
+    .limit(1)
+    .correlate(BaseModel)
+    .scalar_subquery()
+)
 _QUESTIONS: dict[str, tuple[str, Select[str, str, int]]] = {
     "task": (
         "Task",
@@ -23,13 +33,8 @@ _QUESTIONS: dict[str, tuple[str, Select[str, str, int]]] = {
     ),
     "base": (
         "Base model",
-        select(
-            func.coalesce(BaseModel.fingerprint, func.max(Version.base_name)),
-            func.max(Version.base_name),
-            _count,
-        )
+        select(func.coalesce(BaseModel.fingerprint, _base_name), _base_name, _count)
         .join(Variant, Variant.base_model_id == BaseModel.id)
-        .join(Version, Version.variant_id == Variant.id)
         .join(Adapter, Adapter.id == Variant.adapter_id)
         .group_by(BaseModel.id),
     ),

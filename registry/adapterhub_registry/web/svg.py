@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from adapterhub_registry.web.text import number
 
 _STRIP_BARS = 16
+_HEX = frozenset("0123456789abcdef")
 _BAR_WIDTH, _BAR_STEP, _STRIP_HEIGHT = 3, 5, 18
 _LAYERS, _LAYER_BARS = 5, 32
 _LAYER_HEIGHT, _LAYER_STEP = 34, 57
@@ -71,24 +72,15 @@ def strip(fingerprint: str | None) -> Markup:
         blank = element("line", x1=0, x2=width, y1=middle, y2=middle)
         return element("svg", blank, class_="strip blank", **size)
     digits = fingerprint.removeprefix("sha256:")
-    bars = []
+    bars = ["", "", ""]
     for at in range(_STRIP_BARS):
-        pair = digits[2 * at : 2 * at + 2]
-        tall, tone = (
-            int(digit, 16) if digit in "0123456789abcdef" else 0 for digit in f"{pair:0<2}"
-        )
+        pair = f"{digits[2 * at : 2 * at + 2]:0<2}"
+        tall, tone = (int(digit, 16) if digit in _HEX else 0 for digit in pair)
         height = 3 + tall
-        bars.append(
-            element(
-                "rect",
-                x=at * _BAR_STEP,
-                y=(_STRIP_HEIGHT - height) / 2,
-                width=_BAR_WIDTH,
-                height=height,
-                class_=f"t{tone % 3}",
-            )
-        )
-    return element("svg", *bars, class_="strip", **size)
+        top = (_STRIP_HEIGHT - height) / 2
+        bars[tone % 3] += f"M{at * _BAR_STEP} {top:g}h{_BAR_WIDTH}v{height}h-{_BAR_WIDTH}z"
+    tones = [element("path", d=bar, class_=f"t{at}") for at, bar in enumerate(bars) if bar]
+    return element("svg", *tones, class_="strip", **size)
 
 
 def frozen_stack(fingerprint: str | None) -> Markup:

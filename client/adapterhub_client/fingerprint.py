@@ -9,14 +9,12 @@ model that was loaded in another dtype than its files have.
 Nothing here imports torch: files are mapped and hashed in place, a live model's tensors through their own memory.
 """
 
-import ctypes
 import hashlib
 import json
-import mmap
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
@@ -25,11 +23,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from adapterhub_client.errors import BaseModelNotFound, Corrupt
+from adapterhub_client.errors import Corrupt
+from adapterhub_client.tensors import Raw, live, mapped, weight_files
 from adapterhub_client.wire import Base
 
 SAMPLED_VALUES = 16
-HEADER_LIMIT_BYTES = 100 * 2**20
 QUANTISED_DTYPES = {"I8", "U8", "F8_E4M3", "F8_E5M2"}
 
 # The name of the backbone inside a model with a head, by `model_type`; the type itself where it is not listed.
@@ -91,20 +89,6 @@ _FLOATS: dict[str, tuple[int, str | None, float]] = {
     "F32": (4, "<f", 2.0**-24),
     "F16": (2, "<e", 2.0**-11),
     "BF16": (2, None, 2.0**-8),
-}
-_TORCH_DTYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
 }
 
 
@@ -201,13 +185,13 @@ def of_folder(folder: str | os.PathLike[str], *, cache: Path | None = None) -> F
         Corrupt: A safetensors file is damaged.
     """
     folder = Path(folder)
-    files = _weight_files(folder)
+    files = weight_files(folder)
     kept = cache / f"{_identity(files)}.json" if cache else None
     if kept and kept.is_file():
         return read(kept)
     config = _config(folder)
     with ExitStack() as open_files:
-        tensors = chain.from_iterable(_mapped(open_files, path) for path in files)
+        tensors = chain.from_iterable(mapped(open_files, path) for path in files)
         found = _fingerprint(config, _display_name(folder), _tokenizer_digest(folder), tensors)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +207,7 @@ def of_model(model: Any, *, name: str | None = None) -> Fingerprint:  # noqa: AN
     )
     folder = Path(place)
     tokenizer = _tokenizer_digest(folder) if folder.is_dir() else None
-    tensors = (_live(key, value) for key, value in model.named_parameters())
+    tensors = (live(key, value) for key, value in model.named_parameters())
     return _fingerprint(
         config, _display_name(folder) if folder.is_dir() else place, tokenizer, tensors
     )
@@ -286,18 +270,8 @@ def canonical_names(architecture: str, names: Iterable[str]) -> dict[str, str]:
 # ---------------------------------------------------------------- leaves
 
 
-class _Raw(msgspec.Struct, frozen=True):
-    """A tensor before it is hashed: its bytes in place."""
-
-    name: str
-    dtype: str
-    shape: list[int]
-    data: Any  # memoryview; msgspec knows no such type
-    keep: Any = None  # whatever owns the memory
-
-
 def _fingerprint(
-    config: Mapping[str, Any], name: str, tokenizer: str | None, tensors: Iterable[_Raw]
+    config: Mapping[str, Any], name: str, tokenizer: str | None, tensors: Iterable[Raw]
 ) -> Fingerprint:
     found = {raw.name: raw for raw in tensors}
     architecture = str(config.get("model_type", "unknown"))
@@ -319,7 +293,7 @@ def _fingerprint(
     )
 
 
-def _leaf(name: str, raw: _Raw) -> Tensor:
+def _leaf(name: str, raw: Raw) -> Tensor:
     leaf = hashlib.sha256(
         json.dumps([name, raw.dtype, raw.shape], separators=(",", ":")).encode() + b"\n"
     )
@@ -327,7 +301,7 @@ def _leaf(name: str, raw: _Raw) -> Tensor:
     return Tensor(leaf.hexdigest(), raw.dtype, raw.shape, _sample(raw))
 
 
-def _sample(raw: _Raw) -> list[float]:
+def _sample(raw: Raw) -> list[float]:
     if raw.dtype not in _FLOATS:
         return []
     width, form, _ = _FLOATS[raw.dtype]
@@ -356,60 +330,6 @@ def _same_values(expected: Tensor, found: Tensor, *, quantised: bool) -> bool:
         abs(one - other) <= tolerance * max(abs(one), abs(other)) + tiny
         for one, other in zip(expected.sample, found.sample, strict=True)
     )
-
-
-# ---------------------------------------------------------------- reading tensors in place
-
-
-def _live(name: str, parameter: Any) -> _Raw:  # noqa: ANN401
-    tensor = parameter.detach().cpu().contiguous()
-    dtype = _TORCH_DTYPES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
-    size = tensor.numel() * tensor.element_size()
-    memory = (ctypes.c_char * size).from_address(tensor.data_ptr()) if size else b""
-    return _Raw(name, dtype, list(tensor.shape), memoryview(memory).cast("B"), tensor)
-
-
-def _mapped(open_files: ExitStack, path: Path) -> Iterator[_Raw]:
-    handle = open_files.enter_context(path.open("rb"))
-    try:
-        view = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-        length = int.from_bytes(view[:8], "little")
-        if not 0 < length <= min(HEADER_LIMIT_BYTES, len(view) - 8):
-            raise ValueError(f"its header claims {length} bytes")  # noqa: TRY301
-        header: dict[str, Any] = json.loads(bytes(view[8 : 8 + length]))
-        header.pop("__metadata__", None)
-        data = view[8 + length :]
-        for name, entry in header.items():
-            begin, end = entry["data_offsets"]
-            if not 0 <= begin <= end <= len(data):
-                raise ValueError(f"tensor {name!r} lies outside the file")  # noqa: TRY301
-            yield _Raw(name, entry["dtype"], entry["shape"], data[begin:end])
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"'{path}' is no safetensors file: {error}.") from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise BaseModelNotFound(
-            f"There is no base model at '{folder}'.", hint="give the folder that holds config.json"
-        )
-    if not (folder / "config.json").is_file():
-        raise BaseModelNotFound(
-            f"'{folder}' has no config.json.", hint="give the folder that holds config.json"
-        )
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        files = [folder / shard for shard in shards]
-    else:
-        files = sorted(folder.glob("model.safetensors")) or sorted(folder.glob("*.safetensors"))
-    absent = [path.name for path in files if not path.is_file()]
-    if absent or not files:
-        raise BaseModelNotFound(
-            f"'{folder}' has no {' and no '.join(absent) or 'model.safetensors'}.",
-            hint="save the model again with `model.save_pretrained(folder)`: it writes safetensors",
-        )
-    return files
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_verify_removes_damaged_versions_and_says_which(cache):
 @pytest.mark.parametrize(
     "path",
     ["../x", "/etc/passwd", "a/../../x", "a\\b", "C:x", "", "a\0b"],
-    ids=lambda path: repr(path),
+    ids=repr,
 )
 def test_a_hostile_path_is_refused(path):
     with pytest.raises(Corrupt, match="outside its folder"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
@@ -19,6 +19,8 @@ from adapterhub_registry.models import Model
 
 _WRITES = "adapterhub_writes"
 _BUSY_SECONDS = 60
+_BLOBS = 7_203_145_882
+"""any number that nobody else locks in PostgreSQL"""
 
 Row = TypeVar("Row", bound=Model)
 
@@ -52,6 +54,18 @@ class Database:
     def close(self) -> None:
         """Let go of every connection."""
         self.engine.dispose()
+
+
+def keep_blobs(session: Session) -> None:
+    """Until this transaction ends no blob is taken away. SQLite has one writer anyway; PostgreSQL has to be asked."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock_shared(_BLOBS)))
+
+
+def take_blobs(session: Session) -> None:
+    """Wait for every transaction that keeps blobs, and keep new ones waiting until this one ends."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(_BLOBS)))
 
 
 def ensure(session: Session, model: type[Row], **keys: str) -> Row:

@@ -11,8 +11,7 @@ RegistryError
 ├── NotFound 404
 │   ├── AdapterNotFound             with the nearest names
 │   ├── VersionNotFound
-│   └── BaseNotFound, BlobNotFound, ManifestNotFound, OrganizationNotFound, AccountNotFound,
-│       TokenNotFound, UploadNotFound, RouteNotFound
+│   └── {Base,Blob,Manifest,Organization,Account,Token,Upload,Route}NotFound
 ├── MethodNotAllowed 405
 ├── Conflict 409
 │   ├── Ambiguous, NoVariantForBase, NoVariantForConfig     with the candidates

@@ -1,6 +1,8 @@
 """The operator's commands."""
 
 import json
+import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -108,6 +110,35 @@ def test_garbage_goes_and_what_is_needed_stays(hub: Hub, store: FolderStore) -> 
     with hub.runtime.database.reading() as session:
         assert session.scalars(select(Upload)).all() == []
         assert len(session.scalars(select(Blob)).all()) == len(FILES)
+
+
+def test_garbage_collection_beside_publishing_takes_nothing_that_is_needed(
+    hub: Hub, store: FolderStore
+) -> None:
+    """The same bytes were garbage long ago, and are published again while they are swept."""
+    token = hub.token("ukp")
+    hub.clock.moment = datetime.now(UTC)
+    folders = [make_files(seed) for seed in range(12)]
+    for files in folders:
+        content = files["adapter.safetensors"]
+        store.stage("lost", sha256(content), [content], len(content))
+        store.promote("lost", sha256(content), len(content))
+        path = store.folder / "blobs" / "sha256" / sha256(content)[:2] / sha256(content)
+        os.utime(path, (0, 0))
+    done = threading.Event()
+
+    def sweep() -> None:
+        while not done.is_set():
+            garbage.sweep(hub.runtime)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    for files in folders:
+        hub.publish(token, make_manifest(files=files), files)
+    done.set()
+    sweeper.join()
+
+    assert list(integrity.check(hub.runtime)) == []
 
 
 def test_lost_and_changed_bytes_are_found(hub: Hub, store: FolderStore) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import msgspec
 from sqlalchemy import delete, select
 
+from adapterhub_registry.database import take_blobs
 from adapterhub_registry.models import Blob, Upload, VersionFile
 from adapterhub_registry.runtime import Runtime
 
@@ -28,15 +29,20 @@ def sweep(runtime: Runtime) -> Swept:
     blobs = size_bytes = 0
     for stored in runtime.store.blobs():
         if stored.modified_at < before and _forget(runtime, stored.sha256):
-            runtime.store.remove(stored.sha256)
             blobs, size_bytes = blobs + 1, size_bytes + stored.size_bytes
     return Swept(len(stale), blobs, size_bytes)
 
 
 def _forget(runtime: Runtime, sha256: str) -> bool:
-    """Take the row of a blob away where no version has it; say whether the bytes may go."""
+    """Remove a blob and its row where no version has it; say whether it went.
+
+    A publish may have found these very bytes a moment ago. So they go within the transaction, and a publish looks
+    once more whether its blobs are there within its own.
+    """
     with runtime.database.writing() as session:
+        take_blobs(session)
         if session.scalar(select(VersionFile.version_id).filter_by(sha256=sha256).limit(1)):
             return False
         session.execute(delete(Blob).where(Blob.sha256 == sha256))
+        runtime.store.remove(sha256)
     return True

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
+from adapterhub_registry.database import keep_blobs
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import (
     ContentRefused,
@@ -135,6 +136,8 @@ def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Versi
             raise
         return again.published, False
     with runtime.database.writing() as session:
+        keep_blobs(session)
+        _require_blobs(runtime, pending.manifest)
         row, created = recording.record(session, viewer, upload_id, runtime.clock())
         version = representation.version(row)
     runtime.store.discard(upload_id)
@@ -245,6 +248,18 @@ def _verify(runtime: Runtime, pending: _Pending) -> None:
         raise ContentRefused(refused)
     if missing:
         raise UploadIncomplete(missing)
+
+
+def _require_blobs(runtime: Runtime, manifest: wire.Manifest) -> None:
+    """Garbage collection may have taken a blob between its hash and the transaction."""
+    gone = []
+    for sha256 in _blobs(manifest):
+        try:
+            runtime.store.size_bytes(sha256)
+        except BlobMissing:
+            gone.append(sha256)
+    if gone:
+        raise UploadIncomplete(gone)
 
 
 def _promote(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> None:

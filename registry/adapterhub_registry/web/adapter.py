@@ -35,6 +35,20 @@ class Group(msgspec.Struct, frozen=True):
     rows: list[Row]
 
 
+class Among(msgspec.Struct, frozen=True):
+    """Of which versions to choose; what is empty asks for nothing."""
+
+    variant: str = ""
+    """an id"""
+    base: str = ""
+    """a fingerprint or a name"""
+
+    def has(self, version: wire.Version) -> bool:
+        """Whether the version is one of them."""
+        known_as = {"", version.base.name, version.base.fingerprint}
+        return self.variant in {"", version.variant} and self.base in known_as
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Everything on the page."""
 
@@ -59,16 +73,16 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def view(
-    runtime: Runtime, session: Session, viewer: Viewer, reference: names.Reference, variant: str
+    runtime: Runtime, session: Session, viewer: Viewer, reference: names.Reference, among: Among
 ) -> View:
-    """Gather the page of the version that a reference names; `variant` is an id or empty.
+    """Gather the page of the version that a reference names.
 
     Raises:
         AdapterNotFound: With the nearest names; private adapters do not exist for the public.
         VersionNotFound: The adapter has no such version.
     """
     adapter = catalogue.show(session, viewer, reference.at(None))
-    version = _chosen(session, viewer, adapter, reference, variant)
+    version = _chosen(session, viewer, adapter, reference, among)
     row = catalogue.version_by_digest(session, viewer, version.digest)
     manifest = representation.manifest(row)
     siblings = [each for each in adapter.versions if each.variant == version.variant]
@@ -101,10 +115,10 @@ def _chosen(
     viewer: Viewer,
     adapter: wire.Adapter,
     reference: names.Reference,
-    variant: str,
+    among: Among,
 ) -> wire.Version:
-    """The version to show: the pinned one, else the newest that is offered, of the variant if one is named."""
-    versions = [each for each in adapter.versions if variant in {"", each.variant}]
+    """The version to show: the pinned one, else the newest that is offered."""
+    versions = [each for each in adapter.versions if among.has(each)]
     pin = reference.version
     if pin is None:
         offered = [each for each in versions if each.status == "active"] or [
@@ -119,7 +133,7 @@ def _chosen(
         row, _ = find(session, viewer, reference, Wanted())
         found = [representation.version(row)]
     if not found:
-        asked = pin or f"variant {variant}"
+        asked = pin or among.variant or among.base
         raise VersionNotFound(adapter.summary.reference, asked, adapter.versions[:1])
     return found[0]
 

@@ -68,8 +68,8 @@ def adapter_list() -> Response:
 def adapter_page(task: str, name_at_org: str) -> Response:
     """One adapter: the path is a reference, so a version may follow, as in `nli/multinli@ukp:3`."""
     reference = parsed(f"{task}/{name_at_org}")
-    chosen = request.args.get("variant", "")
-    view = adapters.view(runtime(), session(), viewer(), reference, chosen)
+    among = adapters.Among(request.args.get("variant", ""), request.args.get("base", ""))
+    view = adapters.view(runtime(), session(), viewer(), reference, among)
     return _page(
         "adapter.html",
         view=view,

@@ -6,11 +6,13 @@ from itertools import chain
 
 import msgspec
 import pytest
+from flask import render_template
 from tests.registry.conftest import Hub
 from tests.registry.web import sample
-from tests.registry.web.document import read, words
+from tests.registry.web.document import Page, read, words
 
 from adapterhub_client import wire
+from adapterhub_registry.api import document
 
 FUSION = "/adapters/sts/paraphrase-fusion@ukp"
 MULTINLI = "/adapters/nli/multinli@ukp"
@@ -166,6 +168,13 @@ def test_a_base_shows_what_fits_it(catalogue: Hub):
     assert read(catalogue.client, "/bases/sha256:00", 404).one("h1").text == "Not here"
 
 
+def test_from_a_base_one_comes_to_the_variant_that_fits_it(catalogue: Hub):
+    for base in (sample.BERT, sample.ROBERTA):
+        links = read(catalogue.client, f"/bases/{base['fingerprint']}").links
+        path = next(link for link in links if link.startswith(MULTINLI))
+        assert base["name"] in read(catalogue.client, path).one("p", class_="panel-title").text
+
+
 def test_an_organization_shows_its_adapters_and_members_only_to_members(catalogue: Hub):
     path = "/orgs/lab"
 
@@ -299,3 +308,22 @@ def test_every_page_answers_on_every_database(hub: Hub):
         assert "nli/multinli@ukp" in listed(read(hub.client, path))
     assert read(hub.client, MULTINLI).one("h1").text == "nli/multinli@ukp"
     assert read(hub.client, FUSION).one("h1").text == "sts/paraphrase-fusion@ukp"
+
+
+def test_the_page_of_the_api_looks_at_home(catalogue: Hub):
+    with catalogue.app.test_request_context("/docs/api"):
+        described = document.generate(catalogue.app)
+        operations = [
+            (path, method.upper(), operation)
+            for path, methods in described["paths"].items()
+            for method, operation in methods.items()
+        ]
+        given = {"document": described, "operations": operations, "address": document.ADDRESS}
+        page = Page(render_template("api.html", **given))
+
+    ids = {each["id"] for each in page.all("section")}
+    assert {link for link in page.links if link.startswith("#")} == {"#content"} | {
+        f"#{each}" for each in ids
+    }
+    assert len(ids) == len(operations)
+    assert "GET /api/v1/resolve" in [words(each.text) for each in page.all("h2")]

@@ -196,8 +196,8 @@ class Adapted(nn.Module):
         """Put a composition into effect, in place of the one before.
 
         ``composition`` is an expression, the name of a fusion, or None for heads alone. Without ``head``, the head
-        that has the name of the composition's last adapter or of its fusion is used, if there is one; False uses
-        none. ``compat="adapters"`` reads a stack in a fusion as the reference library does.
+        that has the name of the composition's last adapter or of its fusion is used, or that came with the fusion,
+        if there is one; False uses none. ``compat="adapters"`` reads a stack in a fusion as the reference library does.
 
         Raises:
             CompositionError: A name is not loaded, or the parts do not fit; what was active stays so.
@@ -332,13 +332,18 @@ class Adapted(nn.Module):
         if head is False:
             return []
         if head is None:
-            name = None if tree is None else _own_name(tree)
-            found = self.heads.get(name) if name else None
+            found = None if tree is None else self._usual_head(_own_name(tree))
             return [] if found is None or isinstance(found, StaticHead) else [found]
         names = [head] if isinstance(head, str) else list(head)
         if len(names) > 1:
             raise CompositionError("Several heads at once are not supported yet.")
         return [h for h in map(self._head, names) if not isinstance(h, StaticHead)]
+
+    def _usual_head(self, name: str) -> Any:  # noqa: ANN401
+        """The head of this name, or the one that came with the fusion of this name."""
+        fusion = self.fusions.get(name)
+        came_along = self.heads.get(fusion.head) if fusion and fusion.head else None
+        return self.heads.get(name, came_along)
 
     def _static_head(self, head: str | Sequence[str] | None) -> StaticHead | None:
         found = self.heads.get(head if isinstance(head, str) else STATIC_HEAD)

@@ -79,17 +79,16 @@ def bind(tree: Expression, modules: Modules, *, as_reference: bool = False) -> B
     Raises:
         CompositionError: A block is not supported yet, or a fusion was never added.
     """
-    if isinstance(tree, Leaf):
-        return _bind_leaf(tree, modules)
-    parts = [bind(child, modules, as_reference=as_reference) for child in tree.children]
-    present = [part for part in parts if part is not None]
-    if not present:
-        return None
-    if isinstance(tree, Stack):
-        return _bind_stack(present)
-    if isinstance(tree, Fuse):
-        return _bind_fuse(tree, modules, as_reference=as_reference)
-    raise CompositionError(f"`{tree.operator}` is not supported yet.")
+    match tree:
+        case Leaf():
+            return _bind_leaf(tree, modules)
+        case Stack():
+            parts = [bind(child, modules, as_reference=as_reference) for child in tree.children]
+            return _bind_stack([part for part in parts if part is not None])
+        case Fuse():
+            return _bind_fuse(tree, modules, as_reference=as_reference)
+        case _:
+            raise CompositionError(f"`{tree.operator}` is not supported yet.")
 
 
 def _bind_leaf(leaf: Leaf, modules: Modules) -> Bound | None:
@@ -99,7 +98,9 @@ def _bind_leaf(leaf: Leaf, modules: Modules) -> Bound | None:
     return Bound(adapter, adapter.needs, adapter.reads is Source.NORMED, adapter)
 
 
-def _bind_stack(parts: Sequence[Bound]) -> Bound:
+def _bind_stack(parts: Sequence[Bound]) -> Bound | None:
+    if not parts:
+        return None
     return Bound(
         parts[0].step if len(parts) == 1 else partial(stack, [part.step for part in parts]),
         frozenset().union(*(part.needs for part in parts)),
@@ -148,8 +149,7 @@ def _divide(child: Expression, modules: Modules) -> tuple[Bound | None, Bottlene
     if not present:
         return None, None
     before = [_bind_leaf(Leaf(name), modules) for name in present[:-1]]
-    bound = [part for part in before if part is not None]
-    return (_bind_stack(bound) if bound else None), modules.adapters[present[-1]]
+    return _bind_stack([part for part in before if part]), modules.adapters[present[-1]]
 
 
 def _input(member: Member, stream: Stream, hidden: Tensor) -> Tensor:

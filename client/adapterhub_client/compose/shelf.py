@@ -44,7 +44,7 @@ class LoadedAdapter(nn.Module):
 
 
 class LoadedFusion(nn.Module):
-    """One fusion: its config, its layers by place, its members' names, and the expression it was saved with."""
+    """One fusion: its config, its layers by place, its members' names, and what it was saved with."""
 
     def __init__(
         self, config: Fusion, members: tuple[str, ...], modules: dict[Place, nn.Module]
@@ -53,6 +53,7 @@ class LoadedFusion(nn.Module):
         self.config, self.members = config, members
         self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
         self.expression: str | None = None
+        self.head: str | None = None
 
     def layers(self) -> Iterator[FusionLayer]:
         """Its layers, in no order."""

@@ -73,7 +73,7 @@ class Sources:
         if name is not None and fusion.expression is not None:
             fusion.expression = None
         if folders.holds(folder, folders.HEAD):
-            self.load_head(folder, None, any_base=any_base, instead=own)
+            fusion.head = self.load_head(folder, None, any_base=any_base, instead=own)
         return own
 
     def load_head(

@@ -185,7 +185,7 @@ def test_a_pulled_composition_brings_its_pinned_members_and_its_head(
     adapted = attached(library)
 
     name = adapted.load("rte/fused@me")
-    adapted.activate(name, head="rte")
+    adapted.activate(name)
 
     assert name == "mnli,qqp"
     assert sorted(library.pulled) == sorted(

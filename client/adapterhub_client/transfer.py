@@ -100,7 +100,7 @@ def _append(
         if start == file.size_bytes:
             return hashed.hexdigest()
         path = f"/api/v1/blobs/{file.sha256}?version={version}"
-        with transport.stream(path, start=start, etag=file.sha256) as (goes_on, pieces):
+        with transport.stream(path, start=start) as (goes_on, pieces):
             if start and not goes_on:
                 collected.truncate(0)
                 hashed = hashlib.sha256()

@@ -31,7 +31,8 @@ REFUSALS: dict[str | int, type[HubError]] = {
     "wrong_token": errors.WrongToken,
     "token_required": errors.WrongToken,
     "missing_scope": errors.MissingScope,
-    "malformed_reference": errors.UsageError,
+    "malformed_name": errors.UsageError,
+    "yanked": errors.VersionNotFound,
     400: errors.UsageError,
     401: errors.NotAllowed,
     403: errors.NotAllowed,
@@ -88,13 +89,11 @@ class Transport:
         return self._patiently(lambda: self._send("GET", path)).content
 
     @contextmanager
-    def stream(
-        self, path: str, *, start: int = 0, etag: str
-    ) -> Iterator[tuple[bool, Iterable[bytes]]]:
+    def stream(self, path: str, *, start: int = 0) -> Iterator[tuple[bool, Iterable[bytes]]]:
         """Open a download; yields whether it goes on from ``start``, and its pieces."""
         headers = {"Accept-Encoding": "identity"}
         if start:
-            headers |= {"Range": f"bytes={start}-", "If-Range": f'"{etag}"'}
+            headers["Range"] = f"bytes={start}-"  # a blob never changes, so no condition is needed
         with self._translated(), self._hub.stream("GET", path, headers=headers) as response:
             if response.is_error:
                 response.read()

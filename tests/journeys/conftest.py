@@ -23,8 +23,8 @@ BIN = Path(sys.executable).parent
 class Server:
     """`adapterhub-registry serve` on the embedded default, in a process of its own."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home, self.settings = home, settings
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -33,7 +33,8 @@ class Server:
 
     @property
     def environment(self):
-        return {**os.environ, "ADAPTERHUB_HOME": str(self.home), "ADAPTERHUB_PUBLIC_URL": self.url}
+        own = {"ADAPTERHUB_HOME": str(self.home), "ADAPTERHUB_PUBLIC_URL": self.url}
+        return {**os.environ, **own, **self.settings}
 
     def start(self):
         self.home.mkdir(parents=True, exist_ok=True)
@@ -151,9 +152,11 @@ def new_server(tmp_path):
     """Starts servers that a test may kill."""
     started = []
 
-    def start():
-        started.append(Server(tmp_path / f"registry{len(started)}").start())
-        return started[-1]
+    def start(**settings):
+        started.append(Server(tmp_path / f"registry{len(started)}", **settings))
+        if settings:
+            started[-1].admin("migrate")
+        return started[-1].start()
 
     yield start
     for server in started:

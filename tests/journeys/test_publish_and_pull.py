@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import os
 import shutil
 import time
+import uuid
 
 import numpy as np
+import psycopg
 import pytest
 import torch
 from safetensors.numpy import save_file
@@ -192,6 +195,58 @@ def test_a_server_killed_while_it_receives_leaves_the_old_state(new_server, new_
     assert code == 0, err
     assert out.startswith("nli/crash@me:1 ")
     server.admin("fsck")  # exit code 0: catalogue and blobs agree
+
+
+@pytest.fixture
+def production(new_server):
+    """The registry on a PostgreSQL database and an S3 prefix of its own."""
+    address, bucket = os.environ.get("DATABASE_URL"), os.environ.get("S3_BUCKET")
+    if not (address and bucket and os.environ.get("AWS_ENDPOINT_URL_S3")):
+        pytest.skip(
+            "needs DATABASE_URL, AWS_ENDPOINT_URL_S3 and S3_BUCKET: a real PostgreSQL and a real S3 server"
+        )
+    name = f"journey_{uuid.uuid4().hex}"
+    with psycopg.connect(address.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield new_server(
+            ADAPTERHUB_DATABASE_URL=f"{address.rpartition('/')[0]}/{name}",
+            ADAPTERHUB_BLOBS=f"s3://{bucket}/{name}",
+        )
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_postgresql_and_s3_serve_the_same_journey(production, new_client, tmp_path):
+    publisher = new_client(production, production.token("me"))
+    folder = make_folder(tmp_path / "a", size_bytes=60_000_000, seed=9)
+    code, out, err = publisher("push", "nli/cloud@me", folder)
+    assert code == 0, err
+    assert out.startswith("nli/cloud@me:1 ")
+    visitor = new_client(production)
+    visitor.environment["ADAPTERHUB_CACHE"] = str(tmp_path / "visitor")
+    visitor.cache = tmp_path / "visitor"
+
+    resumed_from = killed_in_the_middle(
+        visitor, "nli/cloud@me", digest_of(folder / "adapter.safetensors")
+    )
+    code, pulled, err = visitor("pull", "nli/cloud@me")
+
+    assert code == 0, err
+    assert 0 < resumed_from < 60_000_000
+    assert digest_of(type(folder)(pulled) / "adapter.safetensors") == digest_of(
+        folder / "adapter.safetensors"
+    )
+    production.admin("fsck")
+
+
+def killed_in_the_middle(client, reference, digest):
+    """Kill a pull after its first bytes; returns how many are kept."""
+    partial = client.cache / "partial" / digest
+    process = client.start("pull", reference)
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    return partial.stat().st_size if partial.exists() else 0
 
 
 # ---------------------------------------------------------------- the right base

@@ -71,7 +71,7 @@ def search(session: Session, viewer: Viewer, asked: Search) -> wire.AdapterPage:
     Raises:
         InvalidRequest: `after` is not what a page gave.
     """
-    found = select(Adapter).where(readable(viewer), *_conditions(asked))
+    found = matching(viewer, asked)
     total = session.scalar(select(func.count()).select_from(found.subquery()))
     rows = session.scalars(_page(found, asked)).all()
     shown = rows[: asked.limit]
@@ -81,6 +81,11 @@ def search(session: Session, viewer: Viewer, asked: Search) -> wire.AdapterPage:
         total=int(total or 0),
         next=_cursor(shown[-1], asked.sort) if more else None,
     )
+
+
+def matching(viewer: Viewer, asked: Search) -> Select[tuple[Adapter]]:
+    """All adapters that fit, in no order: what a page is cut from and facets are counted over."""
+    return select(Adapter).where(readable(viewer), *_conditions(asked))
 
 
 def show(session: Session, viewer: Viewer, reference: names.Reference) -> wire.Adapter:

@@ -8,7 +8,6 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.models import Adapter, BaseModel, Organization, Task, Variant, Version
 from adapterhub_registry.service import catalogue
 from adapterhub_registry.service.catalogue import Search
-from adapterhub_registry.service.visibility import readable
 from adapterhub_registry.web.listing import Choice, Facet, url
 
 _SHOWN = 24
@@ -61,10 +60,7 @@ def facets(session: Session, viewer: Viewer, search: Search) -> list[Facet]:
 def _facet(session: Session, viewer: Viewer, search: Search, name: str) -> Facet:
     title, query = _QUESTIONS[name]
     open_search = msgspec.structs.replace(search, **{name: None})
-    matching = select(Adapter.id).where(
-        readable(viewer),
-        *catalogue._conditions(open_search),  # noqa: SLF001  # the very conditions of the list
-    )
+    matching = catalogue.matching(viewer, open_search).with_only_columns(Adapter.id)
     rows = session.execute(
         query.where(Adapter.id.in_(matching)).order_by(_count.desc()).limit(_SHOWN)
     )

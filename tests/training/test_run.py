@@ -256,6 +256,14 @@ def test_a_finished_run_is_replaced_only_when_asked(train):
     assert train("training.epochs=2", overwrite=True).seeds[0].steps == 6
 
 
+def test_a_run_that_did_not_finish_can_simply_be_started_again(train, tmp_path):
+    with pytest.raises(Diverged):
+        train("training.learning_rate=1e38", "training.clip_norm=1e38", "training.epochs=9")
+    assert (tmp_path / "run" / "run.toml").is_file()
+
+    assert train("training.epochs=1").seeds[0].steps == 3
+
+
 def test_the_run_folder_says_everything(train, tmp_path):
     results = train("training.epochs=2")
 

@@ -199,10 +199,11 @@ def _opening(ready: Ready) -> str:
 
 
 def _claim(folder: Path, *, overwrite: bool) -> None:
-    """See that nothing is lost; a run that is replaced goes first."""
+    """See that nothing is lost; a run that is replaced, or was never finished, goes first."""
     if not folder.exists() or not any(folder.iterdir()):
         return
-    if not (overwrite and (folder / EXPERIMENT_FILE).is_file()):
+    finished, is_run = (folder / RESULTS_FILE).is_file(), (folder / EXPERIMENT_FILE).is_file()
+    if not is_run or (finished and not overwrite):
         raise RunExists(folder)
     for name in (EXPERIMENT_FILE, RESULTS_FILE, LOG_FILE, REPORT_FILE, PUSH_FILE):
         (folder / name).unlink(missing_ok=True)

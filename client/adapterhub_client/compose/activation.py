@@ -1,7 +1,7 @@
 """What is in effect on a model: a composition bound at every place, its hooks, and the heads."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from adapterhub_client.compose import engine, expression
 from adapterhub_client.compose.engine import Bound
 from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.hooks import PlaceHooks
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
@@ -38,7 +39,7 @@ class Activation:
     def __init__(self, shelf: Shelf, backbone: Backbone, model: nn.Module) -> None:
         self._shelf, self._backbone, self._model = shelf, backbone, model
         self.expression: Expression | None = None
-        self.heads: Sequence[Any] = ()
+        self.heads: Sequence[Head] = ()
         self._bound: list[tuple[Place, Bound]] = []
         self._handles: list[RemovableHandle] = []
         self._own_head: dict[str, nn.Parameter] = {}
@@ -46,7 +47,7 @@ class Activation:
     def put(
         self,
         tree: Expression | None,
-        heads: Sequence[Any],
+        heads: Sequence[Head],
         static: StaticHead | None,
         *,
         as_reference: bool,

@@ -13,6 +13,7 @@ from adapterhub_client.compose import checkpoint, expression, heads
 from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
 from adapterhub_client.compose.folder import Format
+from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
@@ -42,7 +43,7 @@ class Adapted(nn.Module):
         self.training = self.shelf.training = model.training
         self.sources = Sources(self.shelf, self.backbone, model, hub)
         self.activation = Activation(self.shelf, self.backbone, model)
-        self._was_trainable: dict[str, bool] | None = None
+        self._was_trainable = {n: p.requires_grad for n, p in model.named_parameters()}
 
     # ------------------------------------------------------------ what is loaded
 
@@ -62,7 +63,7 @@ class Adapted(nn.Module):
         return self.shelf.heads
 
     @property
-    def active_heads(self) -> Sequence[Any]:
+    def active_heads(self) -> Sequence[Head]:
         """The heads a call goes through; empty where the model's own head answers."""
         return tuple(self.activation.heads)
 
@@ -217,9 +218,7 @@ class Adapted(nn.Module):
         """Give the model back as it was, bit for bit: no hooks, its own head, gradients where it had them."""
         self.deactivate()
         for name, parameter in self.model.named_parameters():
-            if self._was_trainable is not None:
-                parameter.requires_grad = self._was_trainable[name]
-        self._was_trainable = None
+            parameter.requires_grad = self._was_trainable[name]
         return self.model
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
@@ -254,8 +253,6 @@ class Adapted(nn.Module):
         chosen: list[nn.Module] = [self._head(name) for name in heads or ()]
         for name in names:
             chosen += self._named(name, with_head=heads is None)
-        if self._was_trainable is None:
-            self._was_trainable = {n: p.requires_grad for n, p in self.model.named_parameters()}
         self.requires_grad_(requires_grad=False)
         for module in chosen:
             module.requires_grad_(requires_grad=True)
@@ -328,7 +325,7 @@ class Adapted(nn.Module):
         expression.check_nesting(composition)
         return expression.rename(composition, self.sources.loaded_name)
 
-    def _choose_heads(self, tree: Expression | None, head: Heads) -> list[Any]:
+    def _choose_heads(self, tree: Expression | None, head: Heads) -> list[Head]:
         if head is False:
             return []
         if head is None:

@@ -180,8 +180,10 @@ def test_a_static_head_stands_in_while_active_and_the_models_own_comes_back(
     with torch.no_grad():
         torch.testing.assert_close(logits(adapted, inputs), theirs(**inputs).logits)
     assert list(ours.state_dict()) == keys
+    adapted.trainable(heads=["default"])
     adapted.detach()
     assert torch.equal(logits(adapted, inputs), own)
+    assert all(parameter.requires_grad for parameter in ours.parameters())
 
 
 def test_a_static_head_becomes_a_flexible_one_on_the_bare_model(architecture, tmp_path, inputs):

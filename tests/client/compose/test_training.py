@@ -97,13 +97,16 @@ def test_the_models_own_head_is_trained_when_asked(inputs):
     }
 
 
-def test_detaching_gives_gradients_back_where_they_were(adapted):
-    adapted.model.pooler.requires_grad_(requires_grad=False)
+def test_detaching_gives_gradients_back_where_they_were():
+    model = make_model()
+    model.pooler.requires_grad_(requires_grad=False)
+    adapted = compose.attach(model)
+    adapted.add("a")
     adapted.trainable("a")
 
-    model = adapted.detach()
+    adapted.detach()
 
-    wants = {name: p.requires_grad for name, p in model.named_parameters()}
+    wants = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     assert not wants["pooler.dense.weight"]
     assert wants["encoder.layer.0.output.dense.weight"]
 

@@ -10,13 +10,6 @@ from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.formats import method as formats
 
 
-class Config(Protocol):
-    """A frozen struct that can be written into a file."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The `config` object of an `adapter_config.json`."""
-
-
 class Method(Protocol):
     """One way of adapting: a module of this package.
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 from itertools import chain
 
+import click
 import msgspec
 import pytest
 from flask import render_template
@@ -11,7 +13,8 @@ from tests.registry.conftest import Hub
 from tests.registry.web import sample
 from tests.registry.web.document import Page, read, words
 
-from adapterhub_client import wire
+from adapterhub_client import cli, wire
+from adapterhub_registry import cli as registry_cli
 from adapterhub_registry.api import document
 
 FUSION = "/adapters/sts/paraphrase-fusion@ukp"
@@ -21,6 +24,10 @@ BERT = sample.BERT["fingerprint"]
 
 def listed(page) -> list[str]:
     return [each.text for each in page.all("span", class_="ref") if "@" in each.text]
+
+
+def commands(page) -> list[str]:
+    return [line for each in page.all("pre") for line in each.text.strip().splitlines()]
 
 
 def variant(hub: Hub, base: str) -> str:
@@ -40,17 +47,32 @@ def test_the_start_page_says_what_is_here(catalogue: Hub):
     assert page.one("input", type="search")["name"] == "q"
 
 
-def test_an_empty_catalogue_explains_the_first_three_commands(hub: Hub):
+def test_an_empty_catalogue_explains_the_first_steps(hub: Hub):
     page = read(hub.client, "/")
 
-    commands = [each.text.strip() for each in page.all("pre")]
-    assert commands == [
-        "adapterhub-client login --url http://localhost",
-        "adapterhub-client push nli/multinli@me runs/multinli/adapter",
-        "adapterhub-client pull nli/multinli@me",
+    assert commands(page) == [
+        "adapterhub-registry account create ada",
+        "adapterhub-registry token create ada --scope write",
+        "adapterhub-client login http://localhost",
+        "adapterhub-client push nli/multinli@ada runs/multinli/adapter",
     ]
     for path in ("/adapters", "/tasks", "/bases"):
         assert "Nothing is published here yet" in read(hub.client, path).text
+
+
+@pytest.mark.parametrize("path", ["/", "/about"])
+def test_every_command_on_a_page_is_one(hub: Hub, path: str):
+    programs = {"adapterhub-client": cli.main, "adapterhub-registry": registry_cli.main}
+
+    for command in commands(read(hub.client, path)):
+        program, *words = shlex.split(command)
+        if program == "export":
+            continue
+        group: click.Command = programs[program]
+        while isinstance(group, click.Group):
+            context = click.Context(group)
+            _, group, words = group.resolve_command(context, words)
+        assert group.make_context(command, words).params
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def search(session: Session, viewer: Viewer, asked: Search) -> wire.AdapterPage:
     )
 
 
-def matching(viewer: Viewer, asked: Search) -> Select[tuple[Adapter]]:
+def matching(viewer: Viewer, asked: Search) -> Select[Adapter]:
     """All adapters that fit, in no order: what a page is cut from and facets are counted over."""
     return select(Adapter).where(readable(viewer), *_conditions(asked))
 

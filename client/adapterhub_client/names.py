@@ -19,6 +19,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 REPO_NAME_LIMIT = 96
 RESERVED_ORGS = frozenset(
     [
+        "adapters",
         "api",
         "model",
         "models",

@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
-from flask import Flask, Response, current_app, render_template_string, request
+from flask import Flask, Response, current_app, render_template, request
 from spectree import Response as Answers
 from spectree import SpecTree
 from spectree.model_adapter import get_msgspec_model_adapter
@@ -162,39 +162,4 @@ def _page() -> str:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
-    return render_template_string(_PAGE, document=document, operations=operations, address=ADDRESS)
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{{ document.info.title }}: API</title></head>
-<body>
-<main>
-<h1>{{ document.info.title }}: API</h1>
-<p>{{ document.info.description }} Machines read <a href="{{ address }}">{{ address }}</a>.</p>
-{% for path, method, operation in operations %}
-<section id="{{ operation.operationId }}">
-<h2><code>{{ method }} {{ path }}</code></h2>
-<p>{{ operation.summary }}</p>
-{% if operation.description %}<p>{{ operation.description }}</p>{% endif %}
-{% if operation.parameters %}
-<table>
-<thead><tr><th>Parameter</th><th>In</th><th>Required</th></tr></thead>
-<tbody>{% for parameter in operation.parameters %}
-<tr><td><code>{{ parameter.name }}</code></td><td>{{ parameter.in }}</td>
-<td>{{ "yes" if parameter.required else "no" }}</td></tr>
-{% endfor %}</tbody>
-</table>
-{% endif %}
-<table>
-<thead><tr><th>Status</th><th>Answer</th></tr></thead>
-<tbody>{% for status, response in operation.responses.items() %}
-<tr><td>{{ status }}</td><td>{{ response.description }}</td></tr>
-{% endfor %}</tbody>
-</table>
-</section>
-{% endfor %}
-</main>
-</body>
-</html>
-"""
+    return render_template("api.html", document=document, operations=operations, address=ADDRESS)

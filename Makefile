@@ -25,8 +25,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 setup: $(INSTALLED) ## install everything into .venv
 
 .PHONY: demo
-demo: $(INSTALLED) ## train, push, pull, fuse and browse, in a few minutes (DATA=<folder> for other data)
-	@$(BIN)/python -m adapterhub_training.demo $(if $(DATA),--data "$(DATA)")
+demo: $(INSTALLED) ## train, push, pull, fuse and browse, in a few minutes (DATA=<folder> TARGET=<task> for other data)
+	@$(BIN)/python -m adapterhub_training.demo $(if $(DATA),--data "$(DATA)") $(if $(TARGET),--target "$(TARGET)")
 
 .PHONY: test
 test: $(INSTALLED) ## run the whole suite, with PostgreSQL and S3 where they can be started

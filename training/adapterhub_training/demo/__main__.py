@@ -17,7 +17,7 @@ import click
 import httpx2
 import msgspec
 
-from adapterhub_client.errors import HubError, Unreachable
+from adapterhub_client.errors import HubError, NotFound, Unreachable, UsageError
 from adapterhub_training import experiment
 from adapterhub_training.demo.closing import predictions, table
 
@@ -28,6 +28,9 @@ TARGET_TITLES = ("only a head", "one adapter", "a fusion over the pulled adapter
 ACCOUNT = "demo"
 ORGANIZATION = "ukp"
 START_SECONDS = 60
+DATA_HINT = (
+    "DATA holds one folder a task: mnli, qqp, sst2 and the target, mrpc; TARGET names another"
+)
 
 
 class StepFailed(HubError):
@@ -96,8 +99,9 @@ class Stage(msgspec.Struct):
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="folder with mnli, qqp, sst2 and rte",
+    help="folder with mnli, qqp, sst2 and mrpc",
 )
+@click.option("--target", metavar="TASK", help="another target task in the data than mrpc")
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
@@ -105,10 +109,10 @@ class Stage(msgspec.Struct):
     help="where the demo keeps everything",
 )
 @click.option("--port", default=8400, show_default=True, help="the registry's port, if it is free")
-def main(data: Path | None, home: Path, port: int) -> None:
+def main(data: Path | None, target: str | None, home: Path, port: int) -> None:
     """Show the whole mission on a registry of its own."""
     try:
-        play(data, home.absolute(), port)
+        play(data, target, home.absolute(), port)
     except HubError as error:
         click.echo(f"\nerror: {error}", err=True)
         if error.hint:
@@ -116,8 +120,10 @@ def main(data: Path | None, home: Path, port: int) -> None:
         raise SystemExit(error.exit_code) from None
 
 
-def play(data: Path | None, home: Path, port: int) -> None:
+def play(data: Path | None, target: str | None, home: Path, port: int) -> None:
     """Run every step; raises at the first that fails."""
+    if target is not None and data is None:
+        raise UsageError("A target needs data.", hint=DATA_HINT)
     recipes = RECIPES / ("data" if data else "own")
     sources = [recipes / f"{name}.toml" for name in SOURCES]
     targets = [recipes / f"{name}.toml" for name in TARGETS]
@@ -129,7 +135,7 @@ def play(data: Path | None, home: Path, port: int) -> None:
         stage.environment["ADAPTERHUB_TOKEN"] = token(stage)
         for recipe in sources:
             stage.say(f"Train a source adapter and push it as {reference_of(recipe)}")
-            stage.push(stage.train(recipe, data_override(recipe, data)))
+            stage.push(stage.train(recipe, overrides(recipe, data)))
         stage.say("Pull them back by reference, checked against the base model")
         for recipe in sources:
             shown = f"adapterhub-client pull {reference_of(recipe)} --base {nearby(base)}"
@@ -144,12 +150,12 @@ def play(data: Path | None, home: Path, port: int) -> None:
         runs = []
         for recipe, what in zip(targets, TARGET_TITLES, strict=True):
             stage.say(f"The small target task: {what}")
-            runs.append(stage.train(recipe, data_override(recipe, data)))
-            if reference_of(recipe) is not None:
+            runs.append(stage.train(recipe, overrides(recipe, data, target)))
+            if reference_of(recipe, target) is not None:
                 stage.push(runs[-1])
         stage.say("Predict with the fusion, pulled by its reference onto a fresh model")
         os.environ.update(stage.environment)
-        click.echo(predictions(str(reference_of(targets[-1])), base, runs[-1]))
+        click.echo(predictions(str(reference_of(targets[-1], target)), base, runs[-1]))
         stage.say("Done")
         click.echo(table(runs))
         click.echo(f"\nThe catalogue: {url}")
@@ -208,21 +214,28 @@ def environment(home: Path, url: str) -> dict[str, str]:
     }
 
 
-def data_override(recipe: Path, data: Path | None) -> dict[str, str]:
-    """Point a recipe at the user's data: the sub-folder it names there."""
+def overrides(recipe: Path, data: Path | None, target: str | None = None) -> dict[str, str]:
+    """Point a recipe at the user's data: the sub-folder it names there, or that of another target task."""
     if data is None:
         return {}
-    folder = data / Path(experiment.read(recipe).task.data).name
+    wanted = experiment.read(recipe)
+    folder = data / (target or Path(wanted.task.data).name)
     if not folder.is_dir():
-        raise Unreachable(
-            f"There is no '{folder}'.", hint="DATA holds one folder a task: mnli, qqp, sst2 and rte"
-        )
-    return {"task.data": str(folder.absolute())}
+        raise NotFound(f"There is no '{folder}'.", hint=DATA_HINT)
+    moved = {"task.data": str(folder.absolute())}
+    if target is None:
+        return moved
+    moved |= {"task.name": target, "task.dataset": target}
+    reference = reference_of(recipe, target)
+    return moved | ({"output.reference": reference} if reference else {})
 
 
-def reference_of(recipe: Path) -> str | None:
-    """What a recipe publishes its result as, if it does."""
-    return experiment.read(recipe).output.reference
+def reference_of(recipe: Path, target: str | None = None) -> str | None:
+    """What a recipe publishes its result as, if it does; another target task has names of its own."""
+    reference = experiment.read(recipe).output.reference
+    if reference is None or target is None:
+        return reference
+    return f"{target}/{'fusion' if 'fusion' in recipe.stem else 'adapter'}@{ORGANIZATION}"
 
 
 def base_folder(recipe: Path) -> Path:

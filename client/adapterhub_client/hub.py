@@ -269,6 +269,10 @@ class Hub:
         run = content.run or Run(folder=".")
         if reference is None and run.reference is None:
             raise UsageError("The push has no name.", hint="give a reference: TASK/NAME@ORG")
+        if content.left_out:
+            warnings.warn(
+                f"left out, being nothing a hub keeps: {', '.join(content.left_out)}", stacklevel=2
+            )
         wanted = _parsed(reference or run.reference or "")
         if wanted.version is not None:
             raise UsageError(

@@ -68,6 +68,18 @@ def test_a_peft_folder_is_recognised(tmp_path):
     assert content.base.name == "bert-base-uncased"
 
 
+def test_the_same_peft_method_on_another_base_has_the_same_config_id(tmp_path):
+    config = {"peft_type": "LORA", "r": 8, "base_model_name_or_path": "one", "inference_mode": True}
+    one = write(tmp_path / "one", adapter_config__json=config)
+    other = write(
+        tmp_path / "other", adapter_config__json={**config, "base_model_name_or_path": "other"}
+    )
+    larger = write(tmp_path / "larger", adapter_config__json={**config, "r": 16})
+
+    assert inspect(one).method.config_id == inspect(other).method.config_id
+    assert inspect(one).method.config_id != inspect(larger).method.config_id
+
+
 def test_the_labels_of_a_head_keep_their_order(tmp_path):
     head = {
         **ENVELOPE,

@@ -39,6 +39,14 @@ LOOKED_FOR = (
     f"{RUN} (a training run)",
 )
 
+# what PEFT writes beside the method: the same method on another base has the same config id
+NOT_OF_THE_METHOD = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 PUBLISHED = {".safetensors", ".json", ".md", ".txt", ".toml", ".svg", ".png", ".jsonl", ".csv"}
 PUBLISHED_NAMES = {"LICENSE", "NOTICE"}
@@ -130,7 +138,8 @@ def _adapter(folder: Path, config: Mapping[str, Any]) -> Method:
 
 
 def _peft(config: Mapping[str, Any]) -> Method:
-    return _method(str(config["peft_type"]).lower(), config, "peft")
+    method = {key: value for key, value in config.items() if key not in NOT_OF_THE_METHOD}
+    return _method(str(config["peft_type"]).lower(), method, "peft")
 
 
 def _method(name: str, config: Mapping[str, Any], form: Any) -> Method:  # noqa: ANN401

@@ -302,6 +302,15 @@ class UploadIncomplete(Conflict):
         self.reasons = tuple(f"missing: {sha256}" for sha256 in missing)
 
 
+class PublicAlready(Conflict):
+    """A version meant to be private, for an adapter that everyone can read."""
+
+    code = "public_already"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} is public, so no version of it can be private.")
+
+
 class Yanked(RegistryError):
     """What would answer was withdrawn; exact pins by number or digest still work."""
 

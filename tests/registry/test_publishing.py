@@ -150,6 +150,31 @@ def test_a_blob_of_someone_elses_private_adapter_has_to_be_sent_again(hub: Hub) 
     assert refused.code == "upload_incomplete"
 
 
+def test_a_private_version_of_a_public_adapter_is_refused(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    hub.publish(token, make_manifest(files=files), files)
+    draft = wire.UploadDraft(manifest=make_manifest(description="secret"), private=True)
+
+    answer = hub.call("POST", "/uploads", token, body=draft)
+
+    assert problem(answer).code == "public_already"
+
+
+def test_an_adapter_made_public_meanwhile_takes_no_private_version(hub: Hub) -> None:
+    token, files = hub.token("ukp"), make_files()
+    secret = make_manifest(files=files, description="secret")
+    upload = hub.begin(token, secret, private=True)
+    contents = {file.sha256: files[file.path] for file in secret.files}
+    for target in upload.missing:
+        path = target.url.removeprefix("/api/v1")
+        hub.call("PUT", path, token, data=contents[target.sha256])
+    hub.publish(token, make_manifest(files=make_files(1)), make_files(1))
+
+    answer = hub.call("POST", f"/uploads/{upload.id}/commit", token)
+
+    assert problem(answer).code == "public_already"
+
+
 def test_an_upload_belongs_to_who_began_it(hub: Hub) -> None:
     token, files = hub.token("ukp"), make_files()
     upload = hub.begin(token, make_manifest(files=files))

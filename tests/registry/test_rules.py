@@ -106,6 +106,11 @@ def test_a_path_that_could_do_harm_is_refused(path: str) -> None:
         ),
         pytest.param({"base": {"name": " "}}, "base.name has 0", id="empty base"),
         pytest.param({"base": {"name": "a\nb"}}, "control characters", id="two lines"),
+        pytest.param({"base": {"fingerprint": "me"}}, "base.fingerprint is not", id="fingerprint"),
+        pytest.param({"base": {"name": "sha256:" + "b" * 64}}, "not a name", id="name of a base"),
+        pytest.param(
+            {"files": files("a.safetensors", "Manifest.json")}, "the manifest itself", id="manifest"
+        ),
         pytest.param({"license": "x" * 300}, "license has 300", id="long license"),
         pytest.param({"languages": ["en", "d e"]}, "'d e'", id="language"),
         pytest.param({"method": {"format": "composition"}}, "`composition` is", id="no parts"),

@@ -20,6 +20,7 @@ _PUBLISHER = (
     errors.MissingRole,
     errors.OrganizationNotFound,
     errors.ManifestRefused,
+    errors.PublicAlready,
 )
 
 

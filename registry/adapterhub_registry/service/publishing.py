@@ -19,6 +19,7 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import (
     ContentRefused,
     ManifestRefused,
+    PublicAlready,
     StoreFailed,
     UploadIncomplete,
     UploadNotFound,
@@ -50,6 +51,7 @@ def begin(runtime: Runtime, viewer: Viewer, draft: wire.UploadDraft) -> wire.Upl
     Raises:
         OrganizationNotFound, MissingRole: The viewer may not publish there.
         ManifestRefused: Every rule that is broken.
+        PublicAlready: It shall be private, and the adapter is public.
     """
     account_id = require_scope(viewer, "write")
     now = runtime.clock()
@@ -61,6 +63,9 @@ def begin(runtime: Runtime, viewer: Viewer, draft: wire.UploadDraft) -> wire.Upl
         _, absent = recording.members(session, viewer, draft.manifest)
         if absent:
             raise ManifestRefused(absent)
+        full_name = draft.manifest.reference.reference.adapter
+        if draft.private and recording.is_public(session, full_name):
+            raise PublicAlready(full_name)
         version = session.scalar(select(Version).filter_by(digest=digest))
         upload = session.scalar(
             select(Upload)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from adapterhub_client import wire
 from adapterhub_registry.database import ensure, ensure_with
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.errors import ManifestRefused, UploadNotFound
+from adapterhub_registry.errors import ManifestRefused, PublicAlready, UploadNotFound
 from adapterhub_registry.models import (
     Adapter,
     BaseModel,
@@ -93,6 +93,11 @@ def members(
     return found, absent
 
 
+def is_public(session: Session, full_name: str) -> bool:
+    """Whether there is an adapter of this name that everyone can read."""
+    return session.scalar(select(Adapter.private).filter_by(full_name=full_name)) is False
+
+
 def _adapter(
     session: Session, organization: Organization, upload: Upload, now: datetime
 ) -> Adapter:
@@ -111,6 +116,8 @@ def _adapter(
         "updated_at": now,
     }
     adapter = ensure_with(session, Adapter, keys, rest)
+    if upload.private and not adapter.private:
+        raise PublicAlready(full_name)
     if not existed:
         account_id, private = upload.account_id, adapter.private
         audit.record(session, account_id, "adapter.create", full_name, now, private=private)

@@ -64,6 +64,11 @@ def _identity(manifest: wire.Manifest) -> Iterator[str]:
             yield f"{field} has {len(line.strip())} characters, not 1 to {_LINE}"
         if line is not None and _CONTROL.search(line):
             yield f"{field} has control characters"
+    fingerprint = manifest.base.fingerprint
+    if fingerprint is not None and not names.DIGEST.fullmatch(fingerprint):
+        yield "base.fingerprint is not sha256: and 64 hex digits"
+    if names.DIGEST.fullmatch(manifest.base.name):
+        yield "base.name is a fingerprint, not a name"
     for language in manifest.languages:
         if not _LANGUAGE.fullmatch(language) or len(language) > _LINE:
             yield f"the language {language!r} is no language tag"
@@ -77,6 +82,8 @@ def _files(files: list[wire.File], settings: Settings) -> Iterator[str]:
     for file in files[: settings.max_files]:
         yield from (f"the path {file.path!r} {fault}" for fault in path_faults(file.path))
         folded = unicodedata.normalize("NFC", file.path).casefold()
+        if folded == wire.MANIFEST_FILE:
+            yield f"the path {file.path!r} is where the manifest itself is kept"
         if folded in seen:
             yield f"the paths {seen[folded]!r} and {file.path!r} are the same on some file systems"
         seen[folded] = file.path

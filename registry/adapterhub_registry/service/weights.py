@@ -7,6 +7,9 @@ from typing import Any
 
 _LENGTH_BYTES = 8
 _HEADER_LIMIT = 16 * 1024 * 1024
+_MOST_DIMENSIONS = 16
+_LARGEST = 2**53
+"""no file is so large, and products of smaller numbers stay cheap"""
 _BITS = {
     "BOOL": 8,
     "F4": 4,
@@ -108,4 +111,8 @@ def _span(name: str, tensor: object) -> tuple[int, int, str]:
 
 
 def _counts(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    return (
+        isinstance(values, list)
+        and len(values) <= _MOST_DIMENSIONS
+        and all(type(value) is int and 0 <= value < _LARGEST for value in values)
+    )

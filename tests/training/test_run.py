@@ -224,6 +224,13 @@ def test_a_loss_that_is_no_number_ends_the_run(train):
         train("training.learning_rate=1e38", "training.clip_norm=1e38", "training.epochs=9")
 
 
+def test_a_last_update_that_breaks_the_weights_ends_the_run(train, tmp_path):
+    with pytest.raises(Diverged, match="not finite any more at step 1"):
+        train("training.learning_rate=1e30", "training.max_steps=1")
+
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
 def test_bad_data_is_found_before_anything_starts(train, tmp_path, moods):
     broken = tmp_path / "broken"
     broken.mkdir()

@@ -77,11 +77,12 @@ def class_scores(matrix: NDArray[np.int64], labels: Sequence[str]) -> tuple[Clas
 
 
 def cross_entropy(gold: NDArray[np.int64], logits: NDArray[np.float32]) -> float:
-    """The mean negative log-likelihood of the gold labels."""
+    """The mean negative log-likelihood of the gold labels; not finite where a logit is not."""
     wide = logits.astype(np.float64)
     peak = wide.max(axis=-1)
-    log_sum = peak + np.log(np.exp(wide - peak[:, None]).sum(axis=-1))
-    return float((log_sum - wide[np.arange(len(gold)), gold]).mean())
+    with np.errstate(invalid="ignore"):
+        log_sum = peak + np.log(np.exp(wide - peak[:, None]).sum(axis=-1))
+        return float((log_sum - wide[np.arange(len(gold)), gold]).mean())
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -113,6 +113,8 @@ def fit(  # noqa: PLR0913
 
         train_loss = learner.look(step, seed, watch.tracker)
         reached = evaluate(subject, validation, labels, settings)
+        if not math.isfinite(reached.loss):  # this step's update broke the weights
+            raise Diverged(step, seed)
         value = reached.value(metric)
         curve.append(
             Point(

@@ -4,6 +4,7 @@ Paths in the file are relative to the file; paths given on the command line are 
 """
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Sequence
@@ -255,16 +256,31 @@ def _faults(experiment: Experiment) -> list[str]:
         faults.append("`task.labels` names a label twice")
     if not training.seeds or len(set(training.seeds)) != len(training.seeds):
         faults.append("`training.seeds` must be different numbers, at least one")
-    if experiment.learning_rate <= 0:
-        faults.append("`training.learning_rate` must be above 0")
+    above = {"learning_rate": experiment.learning_rate, "clip_norm": training.clip_norm}
+    faults += [
+        f"`training.{key}` must be a number above 0, not {value}"
+        for key, value in above.items()
+        if not 0 < value < math.inf
+    ]
+    if not 0 <= training.weight_decay < math.inf:
+        faults.append("`training.weight_decay` must be a number, at least 0")
     if not 0 <= training.warmup_fraction < 1:
         faults.append("`training.warmup_fraction` must be from 0 to below 1")
-    if isinstance(method, FusionMethod) and len(method.members) + bool(method.own) < 2:  # noqa: PLR2004
-        faults.append("`method.members` must name at least two adapters to fuse")
+    if isinstance(method, FusionMethod):
+        faults += _fusion_faults(method)
     if experiment.output.reference is not None and not names.is_reference(
         experiment.output.reference
     ):
         faults.append(f"`output.reference` {experiment.output.reference!r} is not TASK/NAME@ORG")
+    return faults
+
+
+def _fusion_faults(method: FusionMethod) -> list[str]:
+    faults = []
+    if len(method.members) + bool(method.own) < 2:  # noqa: PLR2004
+        faults.append("`method.members` must name at least two adapters to fuse")
+    if not 0 <= method.regularization < math.inf:
+        faults.append("`method.regularization` must be a number, at least 0")
     return faults
 
 

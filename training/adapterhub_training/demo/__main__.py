@@ -182,6 +182,11 @@ def registry(stage: Stage, url: str) -> Iterator[None]:
             if server.poll() is not None:
                 raise Unreachable("The registry did not start.", hint=f"its own words are in {log}")
             time.sleep(0.1)
+        else:
+            raise Unreachable(
+                f"The registry gave no healthy answer within {START_SECONDS} seconds.",
+                hint=f"its own words are in {log}",
+            )
         yield
     finally:
         server.terminate()

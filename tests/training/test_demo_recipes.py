@@ -40,6 +40,14 @@ def test_what_is_fused_are_the_sources(kind):
     assert fusion.members == tuple(source.output.reference for source in sources)
 
 
+def test_what_is_named_after_multinli_says_that_it_is_not_trained_on_it():
+    output = experiment.read(RECIPES / "own" / "source-nli.toml").output
+
+    assert output.reference == "nli/multinli@ukp"
+    assert "synthetic sentences" in output.description
+    assert "stands in for an adapter trained on MultiNLI" in output.description
+
+
 @pytest.mark.parametrize("kind", ["own", "data"])
 def test_the_rows_of_the_table_are_comparable(kind):
     targets = [experiment.read(RECIPES / kind / f"{name}.toml") for name in NAMES[3:]]

@@ -1,12 +1,13 @@
 """What is loaded beside a model: adapters, fusions and heads by name, none of them part of the model."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
+import torch
 from torch import nn
 
 from adapterhub_client.compose.engine import Modules
-from adapterhub_client.compose.frozen import versions
 from adapterhub_client.compose.fusion import FusionLayer
 from adapterhub_client.compose.sites import Place
 from adapterhub_client.errors import CompositionError
@@ -29,18 +30,25 @@ class LoadedAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
-        self._pin: tuple[Pin, list[int]] | None = None
+        self._pin: tuple[Pin, str] | None = None
 
     @property
     def pin(self) -> Pin | None:
-        """The version it was loaded from; None if there is none, or if it was trained since."""
-        if self._pin is None or self._pin[1] != versions(self.parameters()):
+        """The version it was loaded from; None if there is none, or if its values are others now."""
+        if self._pin is None or self._pin[1] != self._content():
             return None
         return self._pin[0]
 
     def publish_as(self, pin: Pin | None) -> None:
         """Remember which version this is, as it is now."""
-        self._pin = None if pin is None else (pin, versions(self.parameters()))
+        self._pin = None if pin is None else (pin, self._content())
+
+    def _content(self) -> str:
+        """A digest of its values: fused optimizers and writes through `.data` move no version counter."""
+        content = hashlib.sha256()
+        for parameter in self.parameters():
+            content.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return content.hexdigest()
 
 
 class LoadedFusion(nn.Module):

@@ -94,6 +94,28 @@ def test_an_adapter_trained_further_is_no_longer_the_version_it_was(library, pub
     assert adapted.adapters[name].pin is None
 
 
+def test_an_adapter_trained_without_a_trace_is_no_longer_its_version_either(library, published):
+    adapted = attached(library)
+    name = adapted.load("nli/mnli@ukp")
+
+    for parameter in adapted.adapters[name].parameters():
+        parameter.data.add_(0.5)
+
+    assert adapted.adapters[name].pin is None
+
+
+def test_a_pulled_adapter_that_was_made_trainable_and_not_trained_is_still_its_version(
+    library, published
+):
+    adapted = attached(library)
+    name = adapted.load("nli/mnli@ukp")
+
+    adapted.trainable(name)
+    adapted.trainable()
+
+    assert adapted.adapters[name].pin == ("nli/mnli@ukp", published["nli/mnli@ukp"])
+
+
 def test_an_adapter_whose_name_is_taken_gets_that_of_its_reference(library, published, inputs):
     adapted = attached(library)
     adapted.add("a")

@@ -84,6 +84,12 @@ class Activation:
                     weights = mixture.attention()
                     yield FusionWeights(name, mixture.names, place.layer, place.slot.name, weights)
 
+    def forget(self) -> None:
+        """Drop what is kept of fusions: their parameters may have changed."""
+        for _, bound in self._bound:
+            for _, mixture in bound.mixtures:
+                mixture.forget()
+
     @torch.no_grad()
     def warm(self) -> None:
         """Form what is kept of frozen fusions now, so that no call has to."""

@@ -262,6 +262,13 @@ class Adapted(nn.Module):
         for name, parameter in self.model.named_parameters():
             if base_head and self.backbone.has_static_head and not name.startswith(prefix):
                 parameter.requires_grad = True
+        self._refresh()
+
+    def train(self, mode: bool = True) -> "Adapted":  # noqa: FBT001, FBT002 - torch's own
+        """Get ready to train, or with False to evaluate."""
+        super().train(mode)
+        self._refresh()
+        return self
 
     def regularization(self) -> Tensor:
         """0.01 times the squared distance of every trained value map from the identity.
@@ -300,8 +307,15 @@ class Adapted(nn.Module):
         with torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value)
+        self._refresh()
 
     # ------------------------------------------------------------ private
+
+    def _refresh(self) -> None:
+        """Form anew what is kept of fusions: not every change of a parameter can be seen."""
+        self.activation.forget()
+        if not self.training:
+            self.activation.warm()
 
     def _require_free(self, kind: str, name: str, taken: Mapping[str, object]) -> None:
         if name in taken:

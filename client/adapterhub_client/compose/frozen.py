@@ -1,6 +1,6 @@
 """Values made from parameters, kept as long as the parameters stay what they are."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -12,9 +12,10 @@ Value = TypeVar("Value")
 class Frozen(Generic[Value]):
     """A value computed from parameters: kept while they are frozen, made anew with autograd while they are trained.
 
-    A kept value is never stale: every use compares the parameters' version counters, device and dtype, which an
-    optimizer step, a copy into them, or a move all change. Inside a compiled graph that cannot be asked; there only
-    what is made of frozen parameters is kept, and all else is part of the graph.
+    Every use compares the parameters' version counters, addresses, device and dtype. Fused optimizers and writes
+    through `.data` change none of these, so a use that leads gradients also drops what is kept, and whoever changes
+    parameters by other ways has to `drop` it. Inside a compiled graph nothing can be compared; there only what is
+    made of frozen parameters is kept, and all else is part of the graph.
     """
 
     def __init__(self, sources: Sequence[nn.Parameter], make: Callable[[], Value]) -> None:
@@ -26,6 +27,7 @@ class Frozen(Generic[Value]):
     def __call__(self) -> Value:
         """The value."""
         if self.needs_gradient():
+            self.drop()
             return self._make()
         if torch.compiler.is_compiling():
             trained = any(source.requires_grad for source in self._sources)
@@ -34,6 +36,10 @@ class Frozen(Generic[Value]):
         if self._kept is None or state != self._state:
             self._kept, self._state = self._made(), state
         return self._kept
+
+    def drop(self) -> None:
+        """Forget the kept value: the parameters may have changed."""
+        self._kept = self._state = None
 
     def needs_gradient(self) -> bool:
         """Whether a use now must lead gradients to the parameters."""
@@ -49,9 +55,11 @@ class Frozen(Generic[Value]):
             return self._make()
 
     def _current(self) -> object:
-        return versions(self._sources), self._sources[0].device, self._sources[0].dtype
+        first = self._sources[0]
+        return [_identity(source) for source in self._sources], first.device, first.dtype
 
 
-def versions(parameters: Iterable[nn.Parameter]) -> list[int]:
-    """The version counters, which every change in place moves on; a tensor of inference mode never changes."""
-    return [0 if parameter.is_inference() else parameter._version for parameter in parameters]  # noqa: SLF001
+def _identity(parameter: nn.Parameter) -> tuple[int, int]:
+    """The address and the version counter; a tensor of inference mode has none, since it never changes."""
+    version = 0 if parameter.is_inference() else parameter._version  # noqa: SLF001
+    return parameter.data_ptr(), version

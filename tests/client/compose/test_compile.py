@@ -89,3 +89,23 @@ def test_a_compiled_evaluation_between_training_steps_is_not_stale(adapted, inpu
             layer.value.weight.mul_(-1)
 
     torch.testing.assert_close(hidden(function, inputs), hidden(adapted, inputs), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("turn", ["eval", "trainable", "load_state_dict"])
+def test_what_was_kept_before_a_silent_change_is_not_traced(adapted, inputs, turn):
+    adapted.activate("fuse(a, b)", head=False)
+    adapted.trainable("fuse(a, b)")
+    before = hidden(adapted, inputs)
+    for layer in adapted.fusions["a,b"].layers():
+        layer.value.weight.data.mul_(-1)
+    adapted.requires_grad_(requires_grad=False)
+
+    {
+        "eval": adapted.eval,
+        "trainable": adapted.trainable,
+        "load_state_dict": lambda: adapted.load_state_dict(adapted.state_dict()),
+    }[turn]()
+
+    after = hidden(compiled(adapted), inputs)
+    assert (after - before).abs().max() > 1e-2
+    torch.testing.assert_close(after, hidden(adapted, inputs), atol=1e-5, rtol=0)

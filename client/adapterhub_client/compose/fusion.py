@@ -11,7 +11,7 @@ adapter's output of full width is ever formed, and there are three D x D product
 
 **Compiled**: score_n = h_n·(A_n q + a_n) + c_n·q + d_n and z = sum_n p_n (B_n h_n + v_n), with
 A_n = U_nᵀ W_kᵀ W_q, a_n = U_nᵀ W_kᵀ b_q, c_n = W_qᵀ W_k b_n, d_n = b_n·W_kᵀ b_q, B_n = W_v U_n, v_n = W_v b_n: two
-products of N*m x D per token and none of D x D. Formed once and kept while the parameters are frozen; or, in training, once
+products of N*m x D per token and none of D x D. Formed once and kept while nothing is trained; or, in training, once
 a step with autograd through it, when the batch has enough tokens for that to pay.
 
 Source: Pfeiffer et al. 2021, section 3; the compiled form is ours.

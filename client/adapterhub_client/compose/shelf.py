@@ -47,7 +47,8 @@ class LoadedAdapter(nn.Module):
         """A digest of its values: fused optimizers and writes through `.data` move no version counter."""
         content = hashlib.sha256()
         for parameter in self.parameters():
-            content.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+            values = parameter.detach().cpu().contiguous().view(torch.uint8)
+            content.update(values.numpy().tobytes())
         return content.hexdigest()
 
 

@@ -44,6 +44,7 @@ class Adapted(nn.Module):
         self.sources = Sources(self.shelf, self.backbone, model, hub)
         self.activation = Activation(self.shelf, self.backbone, model)
         self._was_trainable = {n: p.requires_grad for n, p in model.named_parameters()}
+        self._was_training = [(module, module.training) for module in model.modules()]
 
     # ------------------------------------------------------------ what is loaded
 
@@ -215,8 +216,10 @@ class Adapted(nn.Module):
         self.activation.clear()
 
     def detach(self) -> nn.Module:
-        """Give the model back as it was, bit for bit: no hooks, its own head, gradients where it had them."""
+        """Give the model back as it was, bit for bit: no hooks, its own head, gradients and modes where they were."""
         self.deactivate()
+        for module, was_training in self._was_training:
+            module.training = was_training
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad = self._was_trainable[name]
         return self.model

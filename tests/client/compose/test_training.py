@@ -111,6 +111,20 @@ def test_detaching_gives_gradients_back_where_they_were():
     assert wants["encoder.layer.0.output.dense.weight"]
 
 
+@pytest.mark.parametrize("meanwhile", [True, False])
+def test_detaching_gives_every_module_its_mode_back(meanwhile):
+    model = make_model()
+    model.encoder.layer[1].train()
+    before = {name: module.training for name, module in model.named_modules()}
+    adapted = compose.attach(model)
+    adapted.train(meanwhile)
+
+    adapted.detach()
+
+    assert {name: module.training for name, module in model.named_modules()} == before
+    assert set(before.values()) == {True, False}
+
+
 def test_trainable_names_must_be_loaded(adapted):
     with pytest.raises(CompositionError, match="Nothing named 'nobody' is loaded"):
         adapted.trainable("nobody")

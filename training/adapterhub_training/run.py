@@ -39,7 +39,7 @@ VERSIONS = ("adapterhub", "torch", "transformers")
 
 
 class Ready(NamedTuple):
-    """All that a run needs, read and checked."""
+    """All that a run needs, read and checked; the experiment's members are pinned."""
 
     experiment: Experiment
     dataset: Dataset
@@ -69,7 +69,7 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
         for seed in experiment.training.seeds:
             torch.manual_seed(seed)
             labels = ready.dataset.labels
-            with subject.prepared(ready.base, experiment, labels, memory) as prepared:
+            with subject.prepared(ready.base, ready.experiment, labels, memory) as prepared:
                 trained = sum(parameter.numel() for parameter in prepared.parameters)
                 seeds.append(train(prepared, ready, seed, Watch(display, tracker)))
                 if results.best_of(seeds, experiment.task.metric) is seeds[-1]:
@@ -81,14 +81,15 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
 
 
 def prepare(experiment: Experiment) -> Ready:
-    """Read the data, load the base, tokenise."""
+    """Read the data, load the base and the members, tokenise: everything that can be wrong is found here."""
     settings, dataset = experiment.training, read_data(experiment)
     base = backbone.load(experiment.base.path, trainer.device_of(settings))
+    pinned = subject.pinned(base, experiment, dataset.labels)
     encoded = {
         split: batches.encode(base.tokenizer, examples, settings.max_length)
         for split, examples in dataset.splits.items()
     }
-    return Ready(experiment, dataset, base, encoded)
+    return Ready(pinned, dataset, base, encoded)
 
 
 def train(prepared: Subject, ready: Ready, seed: int, watch: Watch) -> SeedResult:

@@ -5,11 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client import compose, fingerprint
+from adapterhub_client import compose, fingerprint, names
 from adapterhub_client.compose import Adapted
+from adapterhub_client.compose.shelf import Pin
+from adapterhub_client.formats.folder import COMPOSITION, read_json
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 from adapterhub_training.backbone import Backbone
 from adapterhub_training.batches import Batch
@@ -98,6 +101,25 @@ def prepared(
         adapted.detach()
 
 
+def pinned(base: Backbone, experiment: Experiment, labels: Sequence[str]) -> Experiment:
+    """The experiment, tried out, with the versions its members' references stand for now.
+
+    Raises:
+        HubError: As `prepared`.
+    """
+    with prepared(base, experiment, labels, Memory()) as trial:
+        method, fusions = experiment.method, list(trial.adapted.fusions.values())
+        if not isinstance(method, FusionMethod):
+            return experiment
+        exact = [
+            _exact(source, trial.adapted.adapters[name].pin)
+            for source, name in zip(_sources(method), fusions[0].members, strict=True)
+        ]
+    members, own = tuple(exact[: len(method.members)]), "".join(exact[len(method.members) :])
+    chosen = msgspec.structs.replace(method, members=members, own=own)
+    return msgspec.structs.replace(experiment, method=chosen)
+
+
 def save(adapted: Adapted, experiment: Experiment, run: Path) -> None:
     """Write the weights below the run's folder, in place of what was there."""
     folder = run / experiment.mode
@@ -115,8 +137,8 @@ def restored(base: Backbone, experiment: Experiment, run: Path) -> Subject:
     if isinstance(experiment.method, AdapterMethod):
         adapted.activate(adapted.load(folder))
     elif isinstance(experiment.method, FusionMethod):
-        _members(adapted, experiment.method)
-        adapted.activate(adapted.load_fusion(folder))
+        _load_unpublished(adapted, experiment.method, folder)
+        adapted.activate(adapted.load_fusion(folder))  # loads the published ones as they are pinned
     else:
         adapted.activate(None, head=adapted.load_head(folder))
     return Subject(adapted)
@@ -147,16 +169,31 @@ def _sources(method: FusionMethod) -> list[str]:
 
 def _members(adapted: Adapted, method: FusionMethod) -> list[str]:
     """Load the members; their names, in the order of the experiment."""
-    names: list[str] = []
+    loaded: list[str] = []
     for source in _sources(method):
         name = adapted.load(source)
-        if name in names:
+        if name in loaded:
             raise BadExperiment(
                 f"Two members of the fusion are named {name!r}; {source!r} is the second.",
                 hint="give the tasks different names when they are trained",
             )
-        names.append(name)
-    return names
+        loaded.append(name)
+    return loaded
+
+
+def _exact(source: str, pin: Pin | None) -> str:
+    """A reference pinned to the version it was pulled as; a folder stays one."""
+    if pin is None or Path(source).is_dir():
+        return source
+    return str(names.parse(pin.reference).at(pin.digest))
+
+
+def _load_unpublished(adapted: Adapted, method: FusionMethod, folder: Path) -> None:
+    """Load the members of a saved fusion that no reference names, from where the experiment has them."""
+    members = read_json(folder / COMPOSITION)["members"]
+    for source, member in zip(_sources(method), members, strict=True):
+        if member.get("reference") is None:
+            adapted.load(source, member["name"])
 
 
 def _start_from_own(adapted: Adapted, fusion: str, method: FusionMethod) -> None:

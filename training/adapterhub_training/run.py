@@ -57,8 +57,9 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
         Diverged: A loss is not finite any more.
     """
     folder = Path(experiment.output.folder)
-    _claim(folder, overwrite=overwrite)
+    _require_free(folder, overwrite=overwrite)
     ready = prepare(experiment)
+    _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / EXPERIMENT_FILE).write_text(experiments.encode(experiment), encoding="utf-8")
     display.say(_opening(ready))
@@ -199,17 +200,22 @@ def _opening(ready: Ready) -> str:
     return f"{ready.experiment.task.name}: {method} on {counts}{held}"
 
 
-def _claim(folder: Path, *, overwrite: bool) -> None:
-    """See that nothing is lost; a run that is replaced, or was never finished, goes first."""
+def _require_free(folder: Path, *, overwrite: bool) -> None:
+    """See that nothing will be lost but a run that is to be replaced, or was never finished."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     finished, is_run = (folder / RESULTS_FILE).is_file(), (folder / EXPERIMENT_FILE).is_file()
     if not is_run or (finished and not overwrite):
         raise RunExists(folder)
-    for name in (EXPERIMENT_FILE, RESULTS_FILE, LOG_FILE, REPORT_FILE, PUSH_FILE):
+
+
+def _clear(folder: Path) -> None:
+    """Delete a run; killed on the way, it leaves a run that was never finished."""
+    for name in (RESULTS_FILE, PUSH_FILE, REPORT_FILE, LOG_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in subject.FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / EXPERIMENT_FILE).unlink(missing_ok=True)
 
 
 def _processor() -> str:

@@ -1,14 +1,17 @@
 """Where the hub is, who asks, and where files are kept: the caller's word, then the environment, then the file."""
 
 import os
+import re
+import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from adapterhub_client.errors import UsageError
+from adapterhub_client.errors import UsageError, WrongToken
 
 DEFAULT_URL = "http://127.0.0.1:8400"
+TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -37,19 +40,24 @@ def load(
 ) -> Settings:
     """Settle every setting: the argument, then ``ADAPTERHUB_URL``, ``_TOKEN`` or ``_CACHE``, then the file.
 
-    A stored token is used only for the address it was stored for.
+    A stored token is used only for the address it was stored for, and one from the environment not for another hub
+    than the environment names.
+
+    Raises:
+        UsageError: The address is none.
+        WrongToken: The token has characters that no token has.
     """
     environment = os.environ if environment is None else environment
     stored = read(environment)
-    address = (url or environment.get("ADAPTERHUB_URL") or stored.url or DEFAULT_URL).rstrip("/")
-    if not address.startswith(("http://", "https://")):
-        raise UsageError(
-            f"{address!r} is no address of a hub.", hint="allowed: http://HOST:PORT or https://HOST"
-        )
+    named = environment.get("ADAPTERHUB_URL")
+    address = _address(url or named or stored.url or DEFAULT_URL)
+    # a token in the environment is for the hub in the environment
+    elsewhere = bool(named) and address != _address(str(named))
+    secret = token or (None if elsewhere else environment.get("ADAPTERHUB_TOKEN"))
     folder = cache or environment.get("ADAPTERHUB_CACHE")
     return Settings(
         url=address,
-        token=token or environment.get("ADAPTERHUB_TOKEN") or stored.tokens.get(address),
+        token=_secret(secret or stored.tokens.get(address)),
         cache=Path(folder) if folder else _home(environment, "XDG_CACHE_HOME", ".cache"),
     )
 
@@ -91,6 +99,30 @@ def remember(url: str, token: str, environment: Mapping[str, str] | None = None)
         file.write(msgspec.json.encode(Stored(url, {**stored.tokens, url: token})))
     unfinished.replace(path)
     return path
+
+
+def _address(text: str) -> str:
+    parts = urllib.parse.urlsplit(text)
+    try:
+        is_one = (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        )
+    except ValueError:  # the port
+        is_one = False
+    if not is_one:
+        raise UsageError(
+            f"{text!r} is no address of a hub.",
+            hint="allowed: http://HOST:PORT or https://HOST",
+        )
+    return text.rstrip("/")
+
+
+def _secret(token: str | None) -> str | None:
+    if token is None or not token.strip():
+        return None
+    if not TOKEN.fullmatch(token.strip()):
+        raise WrongToken("The token has characters that no token has.", hint="copy it again, whole")
+    return token.strip()
 
 
 def _home(environment: Mapping[str, str], variable: str, fallback: str) -> Path:

@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from adapterhub_client import settings
-from adapterhub_client.errors import UsageError
+from adapterhub_client.errors import UsageError, WrongToken
 
 
 def test_an_argument_wins_over_the_environment_and_that_over_the_file(tmp_path):
@@ -61,7 +61,30 @@ def test_a_damaged_file_is_named(tmp_path):
         settings.load(environment={"ADAPTERHUB_CONFIG": str(tmp_path / "client.json")})
 
 
-@pytest.mark.parametrize("url", ["hub.example", "ftp://hub", "file:///etc"])
+def test_a_token_from_the_environment_is_for_the_hub_in_the_environment():
+    environment = {"ADAPTERHUB_URL": "http://mine", "ADAPTERHUB_TOKEN": "secret"}
+
+    assert settings.load(environment=environment).token == "secret"
+    assert settings.load("http://mine/", environment=environment).token == "secret"
+    assert settings.load("http://other", environment=environment).token is None
+    assert settings.load("http://any", environment={"ADAPTERHUB_TOKEN": "secret"}).token == "secret"
+
+
+def test_white_space_around_a_token_is_dropped():
+    assert settings.load("http://mine", " secret\n", environment={}).token == "secret"
+
+
+@pytest.mark.parametrize("token", ["sec ret", "sécret", "a\nb"])
+def test_a_token_that_cannot_be_one_is_refused_without_showing_it(token):
+    with pytest.raises(WrongToken) as refusal:
+        settings.load("http://mine", token, environment={})
+
+    assert token not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["hub.example", "ftp://hub", "file:///etc", "http://h:84o0", "http://"]
+)
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(UsageError, match="no address of a hub"):
         settings.load(url, environment={})

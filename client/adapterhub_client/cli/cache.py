@@ -36,7 +36,8 @@ def list_entries(*, as_json: bool) -> None:
 @click.option("--days", default=30.0, show_default=True, help="not used for so many days")
 @click.option("--all", "everything", is_flag=True, help="every version")
 @click.option("--yes", is_flag=True, help="do not ask")
-def prune(days: float, *, everything: bool, yes: bool) -> None:
+@output.json_option
+def prune(days: float, *, everything: bool, yes: bool, as_json: bool) -> None:
     """Remove versions that were not used lately."""
     import time
 
@@ -49,7 +50,10 @@ def prune(days: float, *, everything: bool, yes: bool) -> None:
     if not yes:
         click.confirm(question, abort=True, err=True)
     gone, freed = _cache().prune(older_than_seconds=age, now=time.time())
-    click.echo(f"Removed {len(gone)} versions, {output.size(freed)}")
+    removed = {"versions": gone, "freed_bytes": freed}
+    output.data(
+        removed, as_json=as_json, text=f"Removed {len(gone)} versions, {output.size(freed)}"
+    )
 
 
 @cache.command()

@@ -100,10 +100,10 @@ def _adapter(adapter: "Adapter") -> None:
     summary = adapter.summary
     click.echo(summary.reference)
     if summary.description:
-        click.echo(summary.description)
+        click.echo(output.plain(summary.description))
     visibility = "private" if summary.private else "public"
     click.echo(
-        f"license {summary.license or 'not stated'}, {visibility}, {summary.downloads} downloads"
+        f"license {output.plain(summary.license or 'not stated')}, {visibility}, {summary.downloads} downloads"
     )
     click.echo()
     output.table(
@@ -123,7 +123,7 @@ def _adapter(adapter: "Adapter") -> None:
         ],
     )
     for metric in summary.metrics:
-        click.echo(f"{metric.dataset} {metric.split} {_metric([metric])}")
+        click.echo(output.plain(f"{metric.dataset} {metric.split} {_metric([metric])}"))
 
 
 def _metric(metrics: "list[Metric]") -> str:

@@ -109,14 +109,16 @@ def push(  # noqa: PLR0913 - one option each
 @click.command()
 @click.argument("what")
 @output.connected
-def verify(what: str, url: str | None, token: str | None) -> None:
+@output.json_option
+def verify(what: str, url: str | None, token: str | None, *, as_json: bool) -> None:
     """Hash every file of a pulled folder, or of a reference's cached version, against its manifest."""
     with output.hub(url, token) as hub:
         folder = Path(what)
         manifest = hub.verify(folder if folder.is_dir() else hub.pull(what))
-    click.echo(
+    text = (
         f"{manifest.reference.reference}: {len(manifest.files)} files are what their manifest says"
     )
+    output.data(manifest, as_json=as_json, text=text)
 
 
 @click.command()

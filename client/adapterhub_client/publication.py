@@ -7,7 +7,7 @@ import msgspec
 
 from adapterhub_client.errors import UsageError, WrongBase
 from adapterhub_client.fingerprint import Fingerprint, compare, read, write
-from adapterhub_client.formats.folder import Content, Run
+from adapterhub_client.formats.folder import CONVERTED, Content, Run
 from adapterhub_client.names import Reference
 from adapterhub_client.transport import sha256_of
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE, File, Manifest, Metric, Name
@@ -33,7 +33,7 @@ def sources(content: Content, base: Fingerprint | str | None, scratch: Path) -> 
     """
     found = dict(content.files)
     for path in content.pickles:
-        target = _safetensors_name(path.relative_to(content.folder).as_posix())
+        target = CONVERTED[path.name]
         if target not in found:
             found[target] = _converted(path, scratch / target)
     known = found.get(BASE_FINGERPRINT_FILE)
@@ -93,19 +93,6 @@ def manifest(
         languages=run.languages if details.languages is None else details.languages,
         citation=run.citation if details.citation is None else details.citation,
     )
-
-
-_SAFETENSORS_NAMES = {
-    "pytorch_adapter.bin": "adapter.safetensors",
-    "pytorch_model_head.bin": "model_head.safetensors",
-    "pytorch_model_adapter_fusion.bin": "model_adapter_fusion.safetensors",
-    "adapter_model.bin": "adapter_model.safetensors",
-}
-
-
-def _safetensors_name(path: str) -> str:
-    folder, slash, name = path.rpartition("/")
-    return folder + slash + _SAFETENSORS_NAMES.get(name, Path(name).stem + ".safetensors")
 
 
 def _converted(path: Path, target: Path) -> Path:

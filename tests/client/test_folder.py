@@ -171,21 +171,69 @@ def test_a_run_says_what_it_measured(tmp_path):
     assert content.folder == tmp_path / "adapter"
 
 
-def test_pickles_are_set_apart_and_strangers_left_out(tmp_path):
+def test_only_what_makes_a_version_is_published(tmp_path):
     folder = write(
         tmp_path,
-        adapter_config__json={**ENVELOPE, "config": PFEIFFER},
-        pytorch_adapter__bin="",
-        notes__docx="",
-        manifest__json="{}",
+        adapter_config__json={"peft_type": "LORA", "r": 8},
+        adapter_model__safetensors="",
         README__md="# Card",
+        curve__svg="",
+        training_args__bin="",
+        credentials__json="{}",
+        data__csv="",
+        manifest__json="{}",
     )
+    write(folder / "checkpoint-7", optimizer__pt="")
 
     content = inspect(folder)
 
-    assert [path.name for path in content.pickles] == ["pytorch_adapter.bin"]
-    assert content.left_out == ["notes.docx"]
-    assert sorted(content.files) == ["README.md", "adapter_config.json"]
+    assert content.pickles == []
+    assert sorted(content.files) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "curve.svg",
+    ]
+    assert content.left_out == [
+        "checkpoint-7/",
+        "credentials.json",
+        "data.csv",
+        "training_args.bin",
+    ]
+
+
+def test_legacy_weights_are_set_apart_to_be_converted(tmp_path):
+    folder = write(
+        tmp_path, adapter_config__json={**ENVELOPE, "config": PFEIFFER}, pytorch_adapter__bin=""
+    )
+
+    assert [path.name for path in inspect(folder).pickles] == ["pytorch_adapter.bin"]
+
+
+def test_a_run_that_points_at_itself_is_read_once(tmp_path):
+    write(tmp_path, adapter_config__json={**ENVELOPE, "config": PFEIFFER})
+    (tmp_path / "push.json").write_bytes(msgspec.json.encode(Run(folder=".")))
+
+    assert inspect(tmp_path).run == Run(folder=".")
+
+
+def test_a_place_on_a_machine_is_no_name_of_a_base(tmp_path):
+    folder = write(
+        tmp_path,
+        adapter_config__json={**ENVELOPE, "model_name": "/home/me/bert", "config": PFEIFFER},
+    )
+
+    assert inspect(folder).base.name == "bert"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"expression": "a", "members": [3]}', "["], ids=repr)
+def test_a_damaged_composition_is_named(tmp_path, content):
+    folder = write(
+        tmp_path, adapter_fusion_config__json={**ENVELOPE, "config": {}}, composition__json=content
+    )
+
+    with pytest.raises(UsageError, match=r"composition\.json"):
+        inspect(folder)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path):

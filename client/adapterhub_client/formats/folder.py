@@ -47,9 +47,29 @@ NOT_OF_THE_METHOD = {
     "peft_version",
     "revision",
 }
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
-PUBLISHED = {".safetensors", ".json", ".md", ".txt", ".toml", ".svg", ".png", ".jsonl", ".csv"}
-PUBLISHED_NAMES = {"LICENSE", "NOTICE"}
+# weights of the formats as pickles, and what they are called once converted
+CONVERTED = {
+    "adapter_model.bin": "adapter_model.safetensors",
+    "pytorch_adapter.bin": "adapter.safetensors",
+    "pytorch_model_adapter_fusion.bin": "model_adapter_fusion.safetensors",
+    "pytorch_model_head.bin": "model_head.safetensors",
+}
+# everything a version is made of; what else lies in the folder stays there, however it came to be
+PUBLISHED = {
+    *CONVERTED.values(),
+    BASE_FINGERPRINT_FILE,
+    COMPOSITION,
+    CONFIG,
+    FUSION_CONFIG,
+    HEAD_CONFIG,
+    "LICENSE",
+    "LICENSE.txt",
+    "NOTICE",
+    "README.md",
+    "adapter_interface.json",
+    "adapter_setup.json",
+}
+PICTURES = {".png", ".svg"}
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +84,21 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     languages: list[str] = []
     citation: str | None = None
     lineage: list[Lineage] = []
+
+
+class _SavedMember(msgspec.Struct, frozen=True):
+    """A member in a ``composition.json``; without a pin where it was never published."""
+
+    name: str
+    reference: str | None = None
+    digest: str | None = None
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    """A ``composition.json``."""
+
+    expression: str
+    members: list[_SavedMember] = []
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +126,11 @@ def inspect(folder: Path) -> Content:
         CompositionError: A fusion whose members are not published.
     """
     run = _run(folder)
-    if run is not None:
-        content = inspect(folder / run.folder)
-        return msgspec.structs.replace(content, run=run)
+    content = _content(folder if run is None else folder / run.folder)
+    return msgspec.structs.replace(content, run=run)
+
+
+def _content(folder: Path) -> Content:
     if (folder / FUSION_CONFIG).is_file():
         config, composition = read_json(folder / FUSION_CONFIG), _composition(folder)
         method = _method("fusion", config.get("config") or {}, "composition")
@@ -151,9 +188,11 @@ def _base(folder: Path, config: Mapping[str, Any]) -> Base:
     known = folder / BASE_FINGERPRINT_FILE
     if known.is_file():
         return fingerprint.read(known).base
-    name = config.get("model_name") or config.get("base_model_name_or_path") or "unknown"
+    name = str(config.get("model_name") or config.get("base_model_name_or_path") or "unknown")
     return Base(
-        name=str(name),
+        name=Path(name).name
+        if Path(name).is_absolute()
+        else name,  # a place on one machine names nothing
         architecture=str(config.get("model_type") or "unknown"),
         hidden_size=config.get("hidden_size"),
         revision=config.get("revision"),
@@ -166,7 +205,13 @@ def _heads(folder: Path) -> list[Head]:
     saved = read_json(folder / HEAD_CONFIG)
     config = saved.get("config") or {}
     label_ids = config.get("label2id") or saved.get("label2id") or {}
-    labels = [str(label) for label, _ in sorted(label_ids.items(), key=lambda item: int(item[1]))]
+    try:
+        ordered = sorted(label_ids.items(), key=lambda item: int(item[1]))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"'{folder / HEAD_CONFIG}' has labels without numbers: {error}."
+        ) from error
+    labels = [str(label) for label, _ in ordered]
     kind = config.get("head_type") or saved.get("model_class") or "unknown"
     return [Head(name=str(saved.get("name") or "default"), type=str(kind), labels=labels)]
 
@@ -177,25 +222,22 @@ def _composition(folder: Path) -> Composition:
             f"'{folder}' holds a fusion, but not which adapters it fuses.",
             hint=f"save it with `adapted.save_fusion(name, folder)`: it writes {COMPOSITION}",
         )
-    saved = read_json(folder / COMPOSITION)
-    members = saved.get("members") or []
-    local = [
-        str(member.get("name"))
-        for member in members
-        if not (member.get("reference") and member.get("digest"))
+    try:
+        saved = msgspec.json.decode((folder / COMPOSITION).read_bytes(), type=_Saved)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"'{folder / COMPOSITION}' cannot be read: {error}.") from error
+    pinned = [
+        Member(name=member.name, reference=member.reference, digest=member.digest)
+        for member in saved.members
+        if member.reference and member.digest
     ]
-    if local:
+    if len(pinned) < len(saved.members):
+        local = {member.name for member in saved.members} - {member.name for member in pinned}
         raise CompositionError(
-            f"The fusion's members {', '.join(local)} were loaded from folders, not from a hub.",
+            f"The fusion's members {', '.join(sorted(local))} were loaded from folders, not from a hub.",
             hint="push each of them, load them by reference, and save the fusion again",
         )
-    return Composition(
-        expression=str(saved["expression"]),
-        members=[
-            Member(name=member["name"], reference=member["reference"], digest=member["digest"])
-            for member in members
-        ],
-    )
+    return Composition(expression=saved.expression, members=pinned)
 
 
 def _run(folder: Path) -> Run | None:
@@ -211,15 +253,12 @@ def _run(folder: Path) -> Run | None:
 
 def _files(folder: Path) -> tuple[dict[str, Path], list[Path], list[str]]:
     files, pickles, left_out = {}, [], []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not path.is_file() or path.is_symlink() or name == MANIFEST_FILE:
-            continue
-        hidden = any(part.startswith(".") for part in Path(name).parts)
-        if path.suffix in PICKLES:
+    for path in sorted(folder.iterdir()):
+        is_file = path.is_file() and not path.is_symlink()
+        if is_file and path.name in CONVERTED:
             pickles.append(path)
-        elif not hidden and (path.suffix in PUBLISHED or path.name in PUBLISHED_NAMES):
-            files[name] = path
-        else:
-            left_out.append(name)
+        elif is_file and (path.name in PUBLISHED or path.suffix in PICTURES):
+            files[path.name] = path
+        elif path.name != MANIFEST_FILE:
+            left_out.append(path.name + ("/" if path.is_dir() else ""))
     return files, pickles, left_out

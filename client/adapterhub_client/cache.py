@@ -11,15 +11,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import filelock
 import msgspec
 
+from adapterhub_client import admission
 from adapterhub_client.errors import Corrupt
 from adapterhub_client.transport import sha256_of
 from adapterhub_client.wire import MANIFEST_FILE, File, Manifest, digest
+
+ABANDONED_SECONDS = 3600.0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -50,9 +53,9 @@ class Cache:
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
         """Hold a lock that other processes on this machine respect; the system frees it when its holder dies."""
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / f"{name}.lock"):
+        path = self._lock(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path):
             yield
 
     def has(self, file: File) -> bool:
@@ -99,12 +102,15 @@ class Cache:
             return target
         building = self.root / "snapshots" / f".{uuid.uuid4().hex}"
         for file in manifest.files:
-            path = building / checked_path(file.path)
+            path = building / admission.path(file.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             _link(self.blob(file.sha256), path)
         building.mkdir(parents=True, exist_ok=True)
         (building / MANIFEST_FILE).write_bytes(canonical)
         with self.locked("snapshots"):
+            if target.is_dir() and self._is_whole(target, manifest):  # another process was faster
+                shutil.rmtree(building)
+                return target
             if target.is_dir():
                 shutil.rmtree(target)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,34 +137,32 @@ class Cache:
         unfinished.replace(path)
 
     def entries(self) -> list[Entry]:
-        """All cached versions, the most recently used first."""
-        found = []
-        for path in self.root.glob(f"snapshots/*/*/*/{MANIFEST_FILE}"):
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-            found.append(
-                Entry(
-                    manifest.reference.reference.adapter,
-                    digest(manifest),
-                    manifest.size_bytes,
-                    path.parent.stat().st_mtime,
-                    str(path.parent),
-                )
+        """All cached versions, the most recently used first; a damaged one is none."""
+        found = [
+            Entry(
+                manifest.reference.reference.adapter,
+                digest(manifest),
+                manifest.size_bytes,
+                folder.stat().st_mtime,
+                str(folder),
             )
+            for folder, manifest in self._versions()
+            if manifest is not None
+        ]
         return sorted(found, key=lambda entry: -entry.used_at)
 
     def damaged(self) -> list[str]:
         """Remove every blob whose bytes differ from its name, and every version that needs it; says which."""
-        bad = [path for path in self.root.glob("blobs/sha256/*/*") if sha256_of(path) != path.name]
-        for path in bad:
-            path.unlink()
+        for path in self.root.glob("blobs/sha256/*/*"):
+            if sha256_of(path) != path.name:
+                path.unlink(missing_ok=True)
         lost = []
-        for entry in self.entries():
-            manifest = msgspec.json.decode(
-                (Path(entry.path) / MANIFEST_FILE).read_bytes(), type=Manifest
-            )
-            if not self._is_whole(Path(entry.path), manifest):
-                shutil.rmtree(entry.path)
-                lost.append(f"{entry.reference}:{entry.digest}")
+        with self.locked("snapshots"):
+            for folder, manifest in self._versions():
+                if manifest is None or not self._is_whole(folder, manifest):
+                    shutil.rmtree(folder)
+                    name = manifest.reference.reference.adapter if manifest else folder.parent.name
+                    lost.append(f"{name}:sha256:{folder.name}")
         return lost
 
     def prune(self, *, older_than_seconds: float, now: float) -> tuple[list[Entry], int]:
@@ -167,28 +171,48 @@ class Cache:
             gone = [entry for entry in self.entries() if now - entry.used_at >= older_than_seconds]
             for entry in gone:
                 shutil.rmtree(entry.path)
-            used: set[str] = set()
-            for entry in self.entries():
-                manifest = msgspec.json.decode(
-                    (Path(entry.path) / MANIFEST_FILE).read_bytes(), type=Manifest
-                )
-                used |= {file.sha256 for file in manifest.files}
+            for left in self.root.glob(
+                "snapshots/.*"
+            ):  # of a process that was killed while it built
+                if now - left.stat().st_mtime >= ABANDONED_SECONDS:
+                    shutil.rmtree(left)
+            used = {
+                file.sha256
+                for _, manifest in self._versions()
+                if manifest is not None
+                for file in manifest.files
+            }
             freed = 0
             for path in [*self.root.glob("blobs/sha256/*/*"), *self.root.glob("partial/*")]:
-                # a blob this young may belong to a pull that has not built its folder yet
-                if path.name not in used and now - path.stat().st_mtime >= min(
-                    older_than_seconds, 3600.0
-                ):
-                    freed += path.stat().st_size
-                    path.unlink(missing_ok=True)
+                if path.name not in used and now - path.stat().st_mtime >= older_than_seconds:
+                    freed += self._drop(path)
         return gone, freed
+
+    def _drop(self, path: Path) -> int:
+        """Remove a blob or a part of one, unless a pull holds it at this moment; the bytes freed."""
+        with suppress(filelock.Timeout), filelock.FileLock(self._lock(path.name), timeout=0):
+            size = path.stat().st_size
+            path.unlink(missing_ok=True)
+            return size
+        return 0
+
+    def _versions(self) -> Iterator[tuple[Path, Manifest | None]]:
+        """Every version's folder with its manifest, None where that is damaged."""
+        for folder in sorted(self.root.glob("snapshots/[!.]*/*/*")):
+            try:
+                yield folder, admission.manifest((folder / MANIFEST_FILE).read_bytes())
+            except (OSError, Corrupt):
+                yield folder, None
+
+    def _lock(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
 
     def _manifest_path(self, digest: str) -> Path:
         return self.root / "manifests" / f"{digest.removeprefix('sha256:')}.json"
 
     def _is_whole(self, folder: Path, manifest: Manifest) -> bool:
-        paths = [(folder / checked_path(file.path), file) for file in manifest.files]
-        return all(
+        paths = [(folder / admission.path(file.path), file) for file in manifest.files]
+        return _has_manifest(folder, manifest) and all(
             path.is_file()
             and path.stat().st_size == file.size_bytes
             and sha256_of(path) == file.sha256
@@ -196,23 +220,9 @@ class Cache:
         )
 
 
-def checked_path(path: str) -> PurePosixPath:
-    """A manifest's path, if it stays inside the folder it belongs to.
-
-    Raises:
-        Corrupt: It would not; a hub that sends such a manifest is not to be trusted.
-    """
-    pure = PurePosixPath(path)
-    if (
-        not path
-        or pure.is_absolute()
-        or "\\" in path
-        or ":" in path
-        or "\0" in path
-        or ".." in pure.parts
-    ):
-        raise Corrupt(f"The manifest names a file outside its folder: {path!r}.")
-    return pure
+def _has_manifest(folder: Path, manifest: Manifest) -> bool:
+    path = folder / MANIFEST_FILE
+    return path.is_file() and admission.is_canonical(path.read_bytes(), digest(manifest))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -154,6 +154,13 @@ class Comparison(msgspec.Struct, frozen=True):
         return self.verdict != "different"
 
     @property
+    def caution(self) -> str | None:
+        """What to tell whoever goes on: of a quantised base not everything could be compared."""
+        if self.verdict != "structure":
+            return None
+        return "a quantised base: only names, shapes and what is not quantised could be compared"
+
+    @property
     def all_differing(self) -> tuple[str, ...]:
         """Every tensor that speaks against it."""
         return self.differing + self.missing + self.surplus
@@ -235,7 +242,7 @@ def write(fingerprint: Fingerprint, path: str | os.PathLike[str]) -> None:
 
 def compare(expected: Fingerprint, found: Fingerprint) -> Comparison:
     """Say whether ``found`` is the base that ``expected`` describes, and which tensors are not."""
-    if expected.root == found.root:
+    if expected.root == found.root and expected.tensors:
         return Comparison("same")
     ours, theirs = expected.tensors, found.tensors
     common = sorted(ours.keys() & theirs.keys())
@@ -343,9 +350,23 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _identity(files: Sequence[Path]) -> str:
-    parts = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    config = files[0].parent / "config.json"
-    return hashlib.sha256(repr([*parts, config.stat().st_mtime_ns]).encode()).hexdigest()
+    """What changes when a file that counts is replaced, even by one of the same size and date."""
+    folder = files[0].parent
+    others = [folder / name for name in ("config.json", *TOKENIZER_FILES)]
+    parts = []
+    for path in [*files, *(other for other in others if other.is_file())]:
+        found = path.stat()
+        parts.append(
+            (
+                str(path.resolve()),
+                found.st_size,
+                found.st_mtime_ns,
+                found.st_ctime_ns,
+                found.st_ino,
+                found.st_dev,
+            )
+        )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _tokenizer_digest(folder: Path) -> str | None:

@@ -1,6 +1,5 @@
 """The hub as Python sees it: resolve a reference, pull its files, push a folder."""
 
-import hashlib
 import os
 import tempfile
 import urllib.parse
@@ -12,7 +11,7 @@ from typing import Any, Self
 import httpx2
 import msgspec
 
-from adapterhub_client import names, publication, settings, transfer
+from adapterhub_client import admission, fingerprint, names, publication, settings, transfer
 from adapterhub_client.cache import Cache
 from adapterhub_client.errors import Corrupt, UsageError, WrongBase
 from adapterhub_client.fingerprint import (
@@ -108,7 +107,7 @@ class Hub:
         Raises:
             Corrupt: The hub's answer has another digest.
         """
-        return msgspec.json.decode(self._canonical(digest), type=Manifest)
+        return admission.manifest(self._canonical(digest))
 
     # ------------------------------------------------------------ resolve and pull
 
@@ -134,26 +133,9 @@ class Hub:
         """
         wanted = _parsed(reference)
         known = _base(base, self.cache.fingerprints)
-        named = known.root if isinstance(known, Fingerprint) else known
-        query = {
-            "ref": str(wanted),
-            "base": named,
-            "config": config,
-            "fallback": "1" if fallback else None,
-        }
-        if allow_base_mismatch:
-            query["base"] = None
-        parameters = {key: value for key, value in query.items() if value is not None}
-        try:
-            return self._transport.request("GET", f"{API}/resolve", Resolution, params=parameters)
-        except WrongBase as refusal:
-            candidates = refusal.problem.candidates if refusal.problem else []
-            if not isinstance(known, Fingerprint) or not candidates:
-                raise
-            fitting = self._same_base(wanted, known, candidates)
-            return self._transport.request(
-                "GET", f"{API}/resolve", Resolution, params=parameters | {"base": fitting}
-            )
+        found = self._find(wanted, known, config, fallback=fallback, any_base=allow_base_mismatch)
+        self._check_base(wanted, found.manifest, known, any_base=allow_base_mismatch)
+        return found
 
     def pull(
         self,
@@ -173,32 +155,26 @@ class Hub:
             HubError: As `resolve`.
         """
         wanted = _parsed(reference)
+        known = _base(base, self.cache.fingerprints)
         pinned = wanted.version if names.DIGEST.fullmatch(wanted.version or "") else None
-        if pinned and self.cache.manifest(pinned) is not None:
-            canonical = self._canonical(pinned)
-            self._check_pin(
-                msgspec.json.decode(canonical, type=Manifest),
-                wanted,
-                base,
-                allow=allow_base_mismatch,
+        if pinned is None or self.cache.manifest(pinned) is None:
+            found = self._find(
+                wanted, known, config, fallback=fallback, any_base=allow_base_mismatch
             )
-        else:
-            found = self.resolve(
-                wanted,
-                base=base,
-                config=config,
-                fallback=fallback,
-                allow_base_mismatch=allow_base_mismatch,
-            )
-            if pinned and found.version.digest != pinned:
+            if pinned not in {None, found.version.digest}:
                 raise Corrupt(f"The hub answered {found.version.digest} to {wanted}.")
-            canonical = self._canonical(found.version.digest)
-        manifest = msgspec.json.decode(canonical, type=Manifest)
-        if base is not None and manifest.base.fingerprint is None:
-            warnings.warn(
-                f"{wanted} was published without its base's fingerprint: nothing proves that it fits this base",
-                stacklevel=2,
-            )
+            if found.fell_back:
+                method = found.version.method
+                warnings.warn(
+                    f"no version has the config {config}; this one has {method}", stacklevel=2
+                )
+            pinned = found.version.digest
+        canonical = self._canonical(str(pinned))
+        manifest = admission.manifest(canonical)
+        if manifest.reference.reference != wanted.at(None):
+            owner = manifest.reference.reference
+            raise Corrupt(f"{pinned} is a version of {owner}, not of {wanted.adapter}.")
+        self._check_base(wanted, manifest, known, any_base=allow_base_mismatch)
         version = digest(manifest)
         for last in (False, True):
             transfer.download(
@@ -228,10 +204,15 @@ class Hub:
             raise UsageError(
                 f"'{folder}' has no manifest.json.", hint="only a pulled folder can be verified"
             )
-        try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except msgspec.DecodeError as error:
-            raise Corrupt(f"'{path}' is no manifest: {error}.") from error
+        canonical = path.read_bytes()
+        manifest = admission.manifest(canonical)
+        named = (
+            f"sha256:{folder.name}" if admission.SHA256.fullmatch(folder.name) else digest(manifest)
+        )
+        if not admission.is_canonical(canonical, named):
+            raise Corrupt(
+                f"'{path}' was changed: it is not the manifest {named}.", hint="pull it again"
+            )
         bad = [
             file.path
             for file in manifest.files
@@ -298,37 +279,78 @@ class Hub:
 
     # ------------------------------------------------------------ private
 
+    def _find(
+        self,
+        wanted: Reference,
+        known: Fingerprint | str | None,
+        config: str | None,
+        *,
+        fallback: bool,
+        any_base: bool,
+    ) -> Resolution:
+        """Ask the hub; a base it does not know under this fingerprint may still be one it has in another dtype."""
+        named = known.root if isinstance(known, Fingerprint) else known
+        query = {
+            "ref": str(wanted),
+            "base": named,
+            "config": config,
+            "fallback": "1" if fallback else None,
+        }
+
+        def ask(**changes: str | None) -> Resolution:
+            given = {key: value for key, value in (query | changes).items() if value is not None}
+            return self._transport.request("GET", f"{API}/resolve", Resolution, params=given)
+
+        try:
+            return ask()
+        except WrongBase as refusal:
+            candidates = refusal.problem.candidates if refusal.problem else []
+            unproved = not any(candidate.base.fingerprint for candidate in candidates)
+            if any_base or (unproved and candidates and isinstance(known, Fingerprint)):
+                return ask(base=None)
+            if not isinstance(known, Fingerprint) or not candidates:
+                raise
+            return ask(base=self._same_base(wanted, known, candidates))
+
     def _canonical(self, version: str) -> bytes:
         kept = self.cache.manifest(version)
-        if kept is not None and _is_manifest(kept, version):
+        if kept is not None and admission.is_canonical(kept, version):
             return kept
         canonical = self._transport.read(f"{API}/manifests/{urllib.parse.quote(version)}")
-        if not _is_manifest(canonical, version):
+        if not admission.is_canonical(canonical, version):
             raise Corrupt(f"The hub sent another manifest than {version}.", hint="nothing was kept")
         self.cache.keep_manifest(version, canonical)
         return canonical
 
-    def _check_pin(self, manifest: Manifest, wanted: Reference, base: Any, *, allow: bool) -> None:  # noqa: ANN401
-        """Hold a cached manifest against the reference and the base, as the hub would have done."""
-        if manifest.reference.reference != wanted.at(None):
-            raise UsageError(
-                f"{wanted.version} is a version of {manifest.reference.reference}, not of {wanted.adapter}."
-            )
-        known = _base(base, self.cache.fingerprints)
+    def _check_base(
+        self,
+        wanted: Reference,
+        manifest: Manifest,
+        known: Fingerprint | str | None,
+        *,
+        any_base: bool,
+    ) -> None:
+        """Hold a version against the base in hand, whatever the hub said; names prove nothing either way."""
         expected = manifest.base.fingerprint
-        if allow or known is None or expected is None:
+        if known is None or (isinstance(known, str) and not names.DIGEST.fullmatch(known)):
             return
-        found = known.root if isinstance(known, Fingerprint) else known
-        if found in {expected, manifest.base.name}:
+        if expected is None:
+            warnings.warn(
+                f"{wanted} was published without its base's fingerprint: nothing proves that it fits this base",
+                stacklevel=3,
+            )
             return
-        if isinstance(known, Fingerprint):
-            comparison = self._compare(manifest, known)
-            if comparison is not None and comparison.compatible:
-                return
-            raise _wrong_base(wanted, manifest, known, comparison)
-        raise WrongBase(
-            f"{wanted.adapter} was made for {manifest.base.name} ({expected[:19]}), not for {found}."
-        )
+        if expected == (known.root if isinstance(known, Fingerprint) else known):
+            return
+        comparison = self._compare(manifest, known) if isinstance(known, Fingerprint) else None
+        if comparison is not None and comparison.compatible:
+            if comparison.caution:
+                warnings.warn(f"{wanted}: {comparison.caution}", stacklevel=3)
+            return
+        refusal = _wrong_base(wanted, manifest, known, comparison)
+        if not any_base:
+            raise refusal
+        warnings.warn(str(refusal), stacklevel=3)
 
     def _same_base(self, wanted: Reference, known: Fingerprint, candidates: list[Version]) -> str:
         """The candidate whose base is the known one in another dtype; else refuse with the tensors that differ."""
@@ -338,11 +360,7 @@ class Hub:
             comparison = self._compare(manifest, known)
             if comparison and comparison.compatible and manifest.base.fingerprint:
                 return manifest.base.fingerprint
-            distance = (
-                sum(map(len, (comparison.differing, comparison.missing, comparison.surplus)))
-                if comparison
-                else 10**9
-            )
+            distance = len(comparison.all_differing) if comparison else UNKNOWN_DISTANCE
             if nearest is None or distance < nearest[0]:
                 nearest = (distance, manifest, comparison)
         if nearest is None:
@@ -352,12 +370,14 @@ class Hub:
     def _compare(self, manifest: Manifest, known: Fingerprint) -> Comparison | None:
         """Compare with the leaves the version carries; None where it carries none."""
         leaves = [file for file in manifest.files if file.path == BASE_FINGERPRINT_FILE]
-        if not leaves:
+        if not leaves or manifest.base.fingerprint is None:
             return None
         transfer.download(self._transport, self.cache, leaves, version=digest(manifest))
-        expected = msgspec.json.decode(
-            self.cache.blob(leaves[0].sha256).read_bytes(), type=Fingerprint
-        )
+        expected = fingerprint.read(self.cache.blob(leaves[0].sha256))
+        if expected.root != manifest.base.fingerprint:
+            raise Corrupt(
+                f"{manifest.reference.reference} names a base, and carries the tensors of another."
+            )
         return compare(expected, known)
 
 
@@ -383,16 +403,13 @@ def _base(base: Any, cache: Path) -> Fingerprint | str | None:  # noqa: ANN401
     )
 
 
-def _is_manifest(canonical: bytes, version: str) -> bool:
-    return "sha256:" + hashlib.sha256(canonical).hexdigest() == version
-
-
 def _wrong_base(
-    wanted: Reference, manifest: Manifest, known: Fingerprint, comparison: Comparison | None
+    wanted: Reference, manifest: Manifest, known: Fingerprint | str, comparison: Comparison | None
 ) -> WrongBase:
     made_for = f"{manifest.base.name} ({(manifest.base.fingerprint or 'no fingerprint')[:19]})"
+    found = f"{known.name} ({known.root[:19]})" if isinstance(known, Fingerprint) else known[:19]
     why = comparison.sentence() if comparison else "their fingerprints differ"
     return WrongBase(
-        f"{wanted.adapter} was made for {made_for}, not for {known.name} ({known.root[:19]}): {why}.",
+        f"{wanted.adapter} was made for {made_for}, not for {found}: {why}.",
         differing=comparison.all_differing if comparison else (),
     )

@@ -88,7 +88,10 @@ def weight_files(folder: Path) -> list[Path]:
         )
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Corrupt(f"'{index}' is no index of shards: {error!r}.") from error
         files = [folder / shard for shard in shards]
     else:
         files = sorted(folder.glob("model.safetensors")) or sorted(folder.glob("*.safetensors"))

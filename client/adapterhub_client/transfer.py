@@ -1,16 +1,20 @@
 """Blobs down and up: in parallel, hashed while they stream, resumed where they stopped."""
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from adapterhub_client.cache import Cache
 from adapterhub_client.errors import Unreachable
-from adapterhub_client.transport import ATTEMPTS, CHUNK_BYTES, Transport
+from adapterhub_client.transport import CHUNK_BYTES, Transport
 from adapterhub_client.wire import File, UploadTarget
 
 PARALLEL = 4
+STUCK_ATTEMPTS = 4
+"""attempts without one more byte after which a download gives up"""
+PAUSE_SECONDS = 0.5
 
 Progress = Callable[[str, int, int], None]
 """called with a file's name, the bytes just moved (negative when they are taken back), and its size"""
@@ -71,15 +75,17 @@ def _fetch(
         if cache.has(file):
             progress(file.path, file.size_bytes, file.size_bytes)
             return
-        for attempt in range(ATTEMPTS):
+        stuck = 0
+        while True:
             before = _size(cache.partial(file.sha256))
             try:
                 found = _append(transport, cache, file, version, progress)
                 break
             except Unreachable:
-                stuck = _size(cache.partial(file.sha256)) == before
-                if attempt == ATTEMPTS - 1 or stuck:
+                stuck = stuck + 1 if _size(cache.partial(file.sha256)) == before else 1
+                if stuck == STUCK_ATTEMPTS:
                     raise
+                time.sleep(PAUSE_SECONDS * stuck)
         cache.adopt(file, found)
 
 

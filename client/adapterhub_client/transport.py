@@ -150,7 +150,7 @@ class Transport:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (httpx2.TransportError, httpx2.StreamError) as error:
+        except (httpx2.RequestError, httpx2.StreamError) as error:
             hint = "is the registry running, and is the address right? `adapterhub-client config` shows it"
             raise _Lost(
                 f"{self.url} does not answer: {error or type(error).__name__}.", hint=hint

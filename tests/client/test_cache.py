@@ -4,11 +4,12 @@ import hashlib
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from adapterhub_client import wire
-from adapterhub_client.cache import Cache, checked_path
+from adapterhub_client import admission, wire
+from adapterhub_client.cache import Cache
 from adapterhub_client.errors import Corrupt
 
 
@@ -94,6 +95,41 @@ def test_a_damaged_snapshot_is_built_anew(cache):
     assert (folder / "a.json").read_bytes() == b"{}"
 
 
+def test_a_snapshot_without_its_manifest_is_built_anew(cache):
+    version = manifest(put(cache, "a.json", b"{}"))
+    folder = cache.snapshot(version, wire.canonical(version))
+    (folder / "manifest.json").write_bytes(b"changed")
+
+    cache.snapshot(version, wire.canonical(version))
+
+    assert (folder / "manifest.json").read_bytes() == wire.canonical(version)
+
+
+def test_a_whole_snapshot_is_never_taken_away_from_who_reads_it(cache):
+    version = manifest(put(cache, "a.json", b"{}"))
+    seen = []
+
+    def pull(_):
+        folder = cache.snapshot(version, wire.canonical(version))
+        seen.extend((folder / "a.json").exists() for _ in range(200))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(pull, range(8)))
+
+    assert len(seen) == 1600
+    assert all(seen)
+
+
+def test_what_a_pull_holds_is_not_pruned(cache):
+    file = put(cache, "a.json", b"{}")
+
+    with cache.locked(file.sha256):
+        _, freed = cache.prune(older_than_seconds=0, now=time.time() + 1)
+
+    assert freed == 0
+    assert cache.has(file)
+
+
 def test_a_build_that_was_killed_is_never_seen(cache):
     version = manifest(put(cache, "a.json", b"{}"))
     half = cache.root / "snapshots" / ".half"
@@ -140,7 +176,7 @@ def test_verify_removes_damaged_versions_and_says_which(cache):
 )
 def test_a_hostile_path_is_refused(path):
     with pytest.raises(Corrupt, match="outside its folder"):
-        checked_path(path)
+        admission.path(path)
 
 
 def test_a_manifest_in_the_cache_is_json_a_person_can_read(cache):

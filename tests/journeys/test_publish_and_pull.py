@@ -439,6 +439,27 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(client, tmp_path):
     assert not canary.exists()
 
 
+def test_a_description_cannot_write_on_the_terminal(client, tmp_path):
+    words = "chat [/INST] \x1b[2J\nnli/other@me\tfake"
+    code, _, err = client(
+        "push", "nli/rude@me", make_folder(tmp_path / "a"), "--description", words
+    )
+    assert code in {0, 78}, err
+
+    for arguments in (["search", "rude"], ["show", "nli/rude@me"]):
+        _, out, _ = client(*arguments)
+
+        assert "\x1b" not in out
+        assert not any(line.startswith("nli/other@me") for line in out.splitlines())
+
+
+def test_a_wrong_base_can_be_allowed_with_a_warning(published, hub, base_folder):
+    with pytest.warns(UserWarning, match="was made for"):
+        folder = hub.pull("nli/based@me", base=other_bert(base_folder), allow_base_mismatch=True)
+
+    assert folder.is_dir()
+
+
 def test_pull_to_copies_into_a_new_folder(published, client, tmp_path):
     code, out, err = client("pull", "nli/based@me", "--to", tmp_path / "copy")
     again, _, refused = client("pull", "nli/based@me", "--to", tmp_path / "copy")

@@ -3,7 +3,7 @@
     python tests/services.py -- python -m pytest
 
 A server that the environment already names (``DATABASE_URL``, ``AWS_ENDPOINT_URL_S3``) is used as it is. Otherwise
-the scripts in ``../shared/services`` start one, where they are there. What could not be started is handed to the
+scripts outside the project start one, where they are there. What could not be started is handed to the
 command in ``ADAPTERHUB_TEST_MISSING``: the suite says it in its last lines. With ``ADAPTERHUB_TEST_COMPLETE=1``,
 as in CI, it is an error.
 """

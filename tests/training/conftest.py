@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -26,6 +27,15 @@ def tiny_base(tmp_path_factory):
             initializer_range=0.5,  # large, or random layers tell all texts the same
         )
     ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def half_base(tiny_base, tmp_path_factory):
+    """The same base in float16."""
+    folder = tmp_path_factory.mktemp("half") / "model"
+    shutil.copytree(tiny_base, folder)
+    BertModel.from_pretrained(tiny_base, dtype=torch.float16).save_pretrained(folder)
     return folder
 
 

@@ -1,6 +1,9 @@
+import shutil
+
 import pytest
 import torch
 
+from adapterhub_client import fingerprint
 from adapterhub_client.errors import BaseModelNotFound
 from adapterhub_training import backbone
 
@@ -43,3 +46,33 @@ def test_a_broken_model_is_refused_without_a_traceback(tmp_path):
 
     with pytest.raises(BaseModelNotFound, match="no usable base model"):
         backbone.load(str(tmp_path), CPU)
+
+
+def test_a_base_in_half_precision_is_loaded_in_float32(half_base):
+    loaded = backbone.load(str(half_base), CPU)
+
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
+def test_a_base_is_identified_by_its_files(half_base):
+    assert backbone.identity(str(half_base)).root == fingerprint.of_folder(half_base).root
+
+
+def test_a_base_from_the_hugging_face_hub_is_identified_by_its_files(
+    half_base, tmp_path, monkeypatch
+):
+    kept = tmp_path / "models--some--base"
+    shutil.copytree(half_base, kept / "snapshots" / "1234")
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("1234")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    found = backbone.identity("some/base")
+
+    assert (found.name, found.root) == ("some/base", fingerprint.of_folder(half_base).root)
+
+
+def test_a_base_without_safetensors_has_no_files_to_identify_it_by(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+
+    assert backbone.identity(str(tmp_path)) is None

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from adapterhub_client import fingerprint
 from adapterhub_client.errors import HubError
 from adapterhub_client.formats import folder as folders
 from adapterhub_client.formats.folder import Run
@@ -396,3 +397,22 @@ def test_bf16_keeps_what_is_trained_in_float32(train, tmp_path):
     weights = load_file(tmp_path / "run" / "adapter" / "adapter.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert results.mean["accuracy"] == 1
+
+
+def test_on_a_base_in_half_precision_float32_is_trained(train, tmp_path, half_base):
+    train(f"base.path={half_base}", "training.epochs=1")
+
+    for file in ("adapter.safetensors", "model_head.safetensors"):
+        tensors = load_file(tmp_path / "run" / "adapter" / file)
+        assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+
+
+def test_a_run_names_its_base_as_the_files_do(train, tmp_path, half_base):
+    results = train(f"base.path={half_base}", "training.epochs=1")
+
+    identity = fingerprint.of_folder(half_base)
+    saved_as = fingerprint.read(tmp_path / "run" / "adapter" / "base_fingerprint.json")
+    assert saved_as == identity
+    assert results.base_fingerprint == identity.root
+    reached, _ = saved.load(tmp_path / "run").evaluate()
+    assert reached.loss == pytest.approx(results.best.reported.loss, abs=1e-6)

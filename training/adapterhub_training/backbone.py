@@ -13,8 +13,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 
+from adapterhub_client import fingerprint
 from adapterhub_client.errors import BaseModelNotFound
+from adapterhub_client.fingerprint import Fingerprint
 from adapterhub_training.experiment import PACKAGE
 
 HINT = "`base.path` is a folder, `package:NAME`, or a name on the Hugging Face Hub"
@@ -28,7 +31,7 @@ class Backbone(NamedTuple):
 
 
 def load(path: str, device: torch.device) -> Backbone:
-    """Load a base model without its heads onto a device.
+    """Load a base model without its heads onto a device, in float32 whatever its files have.
 
     Raises:
         BaseModelNotFound: There is none at this place, or it cannot be read.
@@ -39,7 +42,8 @@ def load(path: str, device: torch.device) -> Backbone:
     # A backbone is loaded on purpose: no lists of unused heads.
     transformers_logging.set_verbosity(logging.ERROR)
     try:
-        model = AutoModel.from_pretrained(place)
+        # What is trained takes the base's dtype, and neither half precision nor its AdamW state would do.
+        model = AutoModel.from_pretrained(place, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -67,6 +71,18 @@ def locate(path: str) -> Path | str:
     if not folder.is_dir() and (folder.is_absolute() or path.startswith(".")):
         raise BaseModelNotFound(f"There is no base model at '{path}': no such folder.", hint=HINT)
     return folder if folder.is_dir() else path
+
+
+def identity(path: str) -> Fingerprint | None:
+    """The fingerprint of a base as its files have it; None where it has no safetensors files."""
+    place = locate(path)
+    try:
+        if isinstance(place, str):
+            kept = cached_file(place, "config.json", local_files_only=True)
+            place = Path(str(kept)).parent
+        return fingerprint.of_folder(place)
+    except (OSError, BaseModelNotFound):
+        return None
 
 
 def _in_package(name: str) -> Path:

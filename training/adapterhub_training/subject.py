@@ -14,6 +14,7 @@ from adapterhub_client.compose import Adapted
 from adapterhub_client.compose.shelf import Pin
 from adapterhub_client.formats.folder import COMPOSITION, read_json
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
+from adapterhub_training import backbone
 from adapterhub_training.backbone import Backbone
 from adapterhub_training.batches import Batch
 from adapterhub_training.errors import BadExperiment
@@ -129,6 +130,7 @@ def save(adapted: Adapted, experiment: Experiment, run: Path) -> None:
         adapted.save_fusion(next(iter(adapted.fusions)), folder)
     else:
         adapted.save_head(experiment.task.name, folder)
+    _identify(folder / BASE_FINGERPRINT_FILE, experiment.base.path)
 
 
 def restored(base: Backbone, experiment: Experiment, run: Path) -> Subject:
@@ -194,6 +196,13 @@ def _load_unpublished(adapted: Adapted, method: FusionMethod, folder: Path) -> N
     for source, member in zip(_sources(method), members, strict=True):
         if member.get("reference") is None:
             adapted.load(source, member["name"])
+
+
+def _identify(path: Path, base: str) -> None:
+    """Name the base as its files do: cast to float32 it has another fingerprint, but is no other base."""
+    identity = backbone.identity(base) if path.is_file() else None
+    if identity and fingerprint.compare(identity, fingerprint.read(path)).verdict == "cast":
+        fingerprint.write(identity, path)
 
 
 def _start_from_own(adapted: Adapted, fusion: str, method: FusionMethod) -> None:

@@ -5,6 +5,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from adapterhub_training import experiment, run
+from adapterhub_training.progress import Quiet
+
 WORDS = ["the", "a", "cat", "dog", "bird", "sleeps", "runs", "sings", "well", "badly", "not", "."]
 
 
@@ -74,6 +77,7 @@ config = "seq_bn[reduction_factor=2]"
 epochs = 3
 batch_size = 8
 learning_rate = 1e-2
+max_length = 64
 device = "cpu"
 
 [output]
@@ -81,6 +85,16 @@ folder = "{tmp_path / "run"}"
 reference = "moods/tiny@demo"
 """)
     return path
+
+
+@pytest.fixture
+def train(experiment_file):
+    """Run the experiment with some settings changed."""
+
+    def train(*overrides, overwrite=False):
+        return run.run(experiment.read(experiment_file, overrides), Quiet(), overwrite=overwrite)
+
+    return train
 
 
 def write_splits(folder, train, validation, test=None):

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from adapterhub_client import fingerprint
 from adapterhub_client.errors import BaseModelNotFound
@@ -15,6 +16,22 @@ def test_a_folder_is_a_base(tiny_base):
 
     assert loaded.model.config.hidden_size == 32
     assert loaded.tokenizer("the cat")["input_ids"] == [2, 5, 7, 3]
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "distilbert"])
+def test_a_base_reads_as_many_tokens_as_it_has_positions(kind):
+    sizes = {"n_layers": 1, "dim": 8, "n_heads": 2, "hidden_dim": 8}
+    if kind != "distilbert":
+        sizes = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, vocab_size=20, max_position_embeddings=20, **sizes)
+    model = AutoModel.from_config(config).eval()
+
+    most = backbone.positions(model)
+
+    assert most == (18 if "roberta" in kind else 20)
+    model(torch.full((1, most), 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, most + 1), 5))
 
 
 def test_a_package_is_a_base():

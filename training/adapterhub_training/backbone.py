@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -71,6 +72,18 @@ def locate(path: str) -> Path | str:
     if not folder.is_dir() and (folder.is_absolute() or path.startswith(".")):
         raise BaseModelNotFound(f"There is no base model at '{path}': no such folder.", hint=HINT)
     return folder if folder.is_dir() else path
+
+
+def positions(model: PreTrainedModel) -> int | None:
+    """How many tokens a base reads at most; None where it has no table of positions.
+
+    RoBERTa and its kin leave the rows up to that of the padding unused.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - unused
+    return None
 
 
 def identity(path: str) -> Fingerprint | None:

@@ -20,7 +20,7 @@ from adapterhub_training import experiment as experiments
 from adapterhub_training.backbone import Backbone
 from adapterhub_training.batches import Encoded
 from adapterhub_training.data import Dataset
-from adapterhub_training.errors import RunExists
+from adapterhub_training.errors import BadExperiment, RunExists
 from adapterhub_training.experiment import Experiment
 from adapterhub_training.memory import Memory
 from adapterhub_training.progress import Display
@@ -51,7 +51,8 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
     """Train what the experiment asks for and write its folder.
 
     Raises:
-        BadData: The data cannot be used; found before anything starts.
+        BadData: The data cannot be used; found before anything starts, as are the next three.
+        BadExperiment: The base cannot read texts of this length, or two members have one name.
         BaseModelNotFound: There is no base model at this place.
         RunExists: The folder is not empty, and was not to be overwritten.
         Diverged: A loss is not finite any more.
@@ -85,6 +86,7 @@ def prepare(experiment: Experiment) -> Ready:
     """Read the data, load the base and the members, tokenise: everything that can be wrong is found here."""
     settings, dataset = experiment.training, read_data(experiment)
     base = backbone.load(experiment.base.path, trainer.device_of(settings))
+    _require_positions(base, settings.max_length)
     pinned = subject.pinned(base, experiment, dataset.labels)
     encoded = {
         split: batches.encode(base.tokenizer, examples, settings.max_length)
@@ -207,6 +209,15 @@ def _require_free(folder: Path, *, overwrite: bool) -> None:
     finished, is_run = (folder / RESULTS_FILE).is_file(), (folder / EXPERIMENT_FILE).is_file()
     if not is_run or (finished and not overwrite):
         raise RunExists(folder)
+
+
+def _require_positions(base: Backbone, max_length: int) -> None:
+    most = backbone.positions(base.model)
+    if most is not None and max_length > most:
+        raise BadExperiment(
+            f"`training.max_length` is {max_length}, but the base model reads at most {most} tokens.",
+            hint=f"`--set training.max_length={most}`",
+        )
 
 
 def _clear(folder: Path) -> None:

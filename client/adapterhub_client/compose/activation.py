@@ -55,8 +55,11 @@ class Activation:
         """Put a composition and its heads into effect; a ``static`` head stands in for the model's own.
 
         Raises:
-            CompositionError: The parts do not fit; what was in effect stays so.
+            CompositionError: A part is not loaded, or they do not fit; what was in effect stays so.
         """
+        for name in () if tree is None else expression.leaves(tree):
+            if name not in self._shelf.adapters:
+                raise self._shelf.unknown(name)
         bound = [] if tree is None else list(self._bind(tree, as_reference=as_reference))
         self.clear()
         self.expression, self.heads, self._bound = tree, heads, bound

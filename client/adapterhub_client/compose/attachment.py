@@ -9,23 +9,22 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, expression, heads
+from adapterhub_client.compose import checkpoint, heads
 from adapterhub_client.compose.activation import Activation, FusionWeights
-from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
+from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.heads import Head
+from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
-from adapterhub_client.compose.sources import STATIC_HEAD, Sources
-from adapterhub_client.compose.statichead import StaticHead
+from adapterhub_client.compose.sources import Sources
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
 
 VALUE_PENALTY = 0.01
 
 Folder = str | PathLike[str]
-Heads = str | Sequence[str] | Literal[False] | None
 
 
 class Adapted(nn.Module):
@@ -42,6 +41,7 @@ class Adapted(nn.Module):
         self.model = model
         self.training = self.shelf.training = model.training
         self.sources = Sources(self.shelf, self.backbone, model, hub)
+        self.lookup = Lookup(self.shelf, self.sources)
         self.activation = Activation(self.shelf, self.backbone, model)
         self._was_trainable = {n: p.requires_grad for n, p in model.named_parameters()}
         self._was_training = [(module, module.training) for module in model.modules()]
@@ -197,16 +197,16 @@ class Adapted(nn.Module):
     ) -> None:
         """Put a composition into effect, in place of the one before.
 
-        ``composition`` is an expression, the name of a fusion, or None for heads alone. Without ``head``, the head
+        ``composition`` is an expression, the name of a fusion, a published composition's reference, or None for heads
+        alone. Without ``head``, the head
         that has the name of the composition's last adapter or of its fusion is used, or that came with the fusion,
         if there is one; False uses none. ``compat="adapters"`` reads a stack in a fusion as the reference library does.
 
         Raises:
             CompositionError: A name is not loaded, or the parts do not fit; what was active stays so.
         """
-        tree = self._tree(composition)
-        chosen = self._choose_heads(tree, head)
-        static = None if chosen or head is False else self._static_head(head)
+        tree = self.lookup.tree(composition)
+        chosen, static = self.lookup.heads(tree, head)
         self.activation.put(tree, chosen, static, as_reference=compat == "adapters")
         if not self.training:
             self.activation.warm()
@@ -253,9 +253,9 @@ class Adapted(nn.Module):
         Raises:
             CompositionError: A name is not loaded.
         """
-        chosen: list[nn.Module] = [self._head(name) for name in heads or ()]
+        chosen: list[nn.Module] = [self.lookup.head(name) for name in heads or ()]
         for name in names:
-            chosen += self._named(name, with_head=heads is None)
+            chosen += self.lookup.modules(name, with_head=heads is None)
         self.requires_grad_(requires_grad=False)
         for module in chosen:
             module.requires_grad_(requires_grad=True)
@@ -325,74 +325,6 @@ class Adapted(nn.Module):
             raise CompositionError(
                 f"The {kind} {name!r} exists already.", hint="delete it, or take another name"
             )
-
-    def _tree(self, composition: str | Expression | None) -> Expression | None:
-        if composition is None:
-            return None
-        if isinstance(composition, str):
-            fusion = self.fusions.get(composition)
-            if fusion is not None and composition not in self.adapters:
-                members = tuple(Leaf(name) for name in fusion.members)
-                plain = Fuse(members, None if Fuse(members).fusion == composition else composition)
-                composition = expression.parse(fusion.expression) if fusion.expression else plain
-            elif composition in self.adapters:
-                composition = Leaf(composition)
-            else:
-                composition = expression.parse(composition)
-        expression.check_nesting(composition)
-        return expression.rename(composition, self.sources.loaded_name)
-
-    def _choose_heads(self, tree: Expression | None, head: Heads) -> list[Head]:
-        if head is False:
-            return []
-        if head is None:
-            found = None if tree is None else self._usual_head(_own_name(tree))
-            return [] if found is None or isinstance(found, StaticHead) else [found]
-        names = [head] if isinstance(head, str) else list(head)
-        if len(names) > 1:
-            raise CompositionError("Several heads at once are not supported yet.")
-        return [h for h in map(self._head, names) if not isinstance(h, StaticHead)]
-
-    def _usual_head(self, name: str) -> Any:  # noqa: ANN401
-        """The head of this name, or the one that came with the fusion of this name."""
-        fusion = self.fusions.get(name)
-        came_along = self.heads.get(fusion.head) if fusion and fusion.head else None
-        return self.heads.get(name, came_along)
-
-    def _static_head(self, head: str | Sequence[str] | None) -> StaticHead | None:
-        found = self.heads.get(head if isinstance(head, str) else STATIC_HEAD)
-        return found if isinstance(found, StaticHead) else None
-
-    def _head(self, name: str) -> Any:  # noqa: ANN401
-        if name not in self.heads:
-            raise self.shelf.unknown(name)
-        return self.heads[name]
-
-    def _named(self, name: str, *, with_head: bool) -> list[nn.Module]:
-        """What a name or an expression makes trainable."""
-        if name in self.heads and name not in self.adapters and name not in self.fusions:
-            return [self.heads[name]]
-        tree = self._tree(name)
-        if tree is None:
-            return []
-        own = _own_name(tree)
-        return self._parts(tree) + ([self.heads[own]] if with_head and own in self.heads else [])
-
-    def _parts(self, tree: Expression) -> list[nn.Module]:
-        fusions = list(expression.fusions(tree))
-        if not fusions:
-            return [self.adapters[name] for name in expression.leaves(tree)]
-        for fuse in fusions:
-            if fuse.fusion not in self.fusions:
-                raise self.shelf.unknown(fuse.fusion)
-        return [self.fusions[fuse.fusion] for fuse in fusions]
-
-
-def _own_name(tree: Expression) -> str:
-    """The name a composition's head would have."""
-    while isinstance(tree, Stack):
-        tree = tree.children[-1]
-    return tree.fusion if isinstance(tree, Fuse) else expression.last(tree)
 
 
 def attach(model: nn.Module, hub: Any = None) -> Adapted:  # noqa: ANN401 - any object with `pull`

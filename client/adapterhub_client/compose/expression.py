@@ -181,6 +181,17 @@ def rename(tree: Expression, new_name: Callable[[str], str]) -> Expression:
     return msgspec.structs.replace(tree, children=children)
 
 
+def rename_fusion(tree: Expression, before: str, after: str) -> Expression:
+    """The same tree with another name for one of its fusions."""
+    if isinstance(tree, Leaf):
+        return tree
+    children = tuple(rename_fusion(child, before, after) for child in tree.children)
+    if isinstance(tree, Fuse) and tree.fusion == before:
+        plain = Fuse(children)
+        return plain if plain.fusion == after else Fuse(children, after)
+    return msgspec.structs.replace(tree, children=children)
+
+
 class _Token(NamedTuple):
     text: str
     kind: str

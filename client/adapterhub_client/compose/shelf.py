@@ -7,7 +7,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
+from adapterhub_client.compose import expression
 from adapterhub_client.compose.engine import Modules
+from adapterhub_client.compose.expression import Expression, Fuse, Leaf
 from adapterhub_client.compose.fusion import FusionLayer
 from adapterhub_client.compose.sites import Place
 from adapterhub_client.errors import CompositionError
@@ -68,6 +70,13 @@ class LoadedFusion(nn.Module):
         """Its layers, in no order."""
         for layer in self.places.values():
             yield cast("FusionLayer", layer)
+
+    def tree(self, name: str) -> Expression:
+        """What it is a part of, as it was saved, or the fusion by itself; ``name`` is its own."""
+        if self.expression:
+            return expression.parse(self.expression)
+        plain = Fuse(tuple(Leaf(member) for member in self.members))
+        return plain if plain.fusion == name else Fuse(plain.children, name)
 
     def freeze_what_cancels(self) -> None:
         """The key's bias adds the same to all scores of a token: it has no effect and no gradient."""

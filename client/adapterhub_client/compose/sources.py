@@ -11,9 +11,9 @@ from torch import nn
 from adapterhub_client import fingerprint, names
 from adapterhub_client.compose import checkpoint, expression
 from adapterhub_client.compose import folder as folders
-from adapterhub_client.compose.expression import Expression, Fuse, Leaf
+from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
-from adapterhub_client.compose.shelf import LoadedFusion, Pin, Shelf
+from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Pin, Shelf
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError, Corrupt, NotAnAdapter, WrongBase
 from adapterhub_client.fingerprint import Fingerprint
@@ -45,17 +45,19 @@ class Sources:
         self._shelf, self._backbone, self._model = shelf, backbone, model
         self._hub = hub
         self._fingerprint: Fingerprint | None = None
-        self._loaded: dict[str, str] = {}
+        self._loaded: dict[str, LoadedAdapter | LoadedFusion] = {}
 
     def load(self, source: Any, name: str | None, *, any_base: bool) -> str:  # noqa: ANN401
         """Load an adapter or a composition from a folder or a reference; returns its name."""
         folder, reference = self._folder(source, any_base=any_base)
-        if folders.holds(folder, folders.FUSION):
+        is_composition = folders.holds(folder, folders.FUSION)
+        if is_composition:
             own = self.load_fusion(folder, name, any_base=any_base)
         else:
             own = self._load_adapter(folder, name, reference, any_base=any_base)
         if reference is not None:
-            self._loaded[str(source)] = own
+            loaded = self._shelf.fusions if is_composition else self._shelf.adapters
+            self._loaded[str(source)] = loaded[own]
         return own
 
     def load_fusion(self, folder: Path, name: str | None, *, any_base: bool) -> str:
@@ -64,16 +66,16 @@ class Sources:
         described = _composition(folder)
         for member in described.members if described else []:
             self._load_member(member, any_base=any_base)
-        own, fusion = checkpoint.read_fusion(
+        found, fusion = checkpoint.read_fusion(
             folder, self._backbone, _Members(self._shelf), any_base=any_base
         )
-        fusion.expression = described.expression if described else None
-        own = name or own
+        own = name or found
+        if described:
+            tree = expression.rename_fusion(expression.parse(described.expression), found, own)
+            fusion.expression = str(tree)
         self._shelf.put("fusion", own, fusion)
-        if name is not None and fusion.expression is not None:
-            fusion.expression = None
         if folders.holds(folder, folders.HEAD):
-            fusion.head = self.load_head(folder, None, any_base=any_base, instead=own)
+            fusion.head = self.load_head(folder, name, any_base=any_base, instead=own)
         return own
 
     def load_head(
@@ -117,15 +119,30 @@ class Sources:
         """The loaded adapter a leaf of an expression means; a reference is pulled.
 
         Raises:
-            CompositionError: It is neither.
+            CompositionError: It is neither, or the reference is that of a composition.
         """
         if text in self._shelf.adapters:
             return text
-        if self._loaded.get(text) in self._shelf.adapters:
-            return self._loaded[text]
-        if names.is_reference(text):
-            return self.load(text, None, any_base=False)
-        raise self._shelf.unknown(text)
+        name, brought = self.brought(text)
+        if isinstance(brought, LoadedFusion):
+            raise CompositionError(
+                f"{text!r} is a composition, which cannot be a part of another one.",
+                hint=f"activate it alone, or write it out: {brought.tree(name)}",
+            )
+        return name
+
+    def brought(self, reference: str) -> tuple[str, LoadedAdapter | LoadedFusion]:
+        """What a reference brought, and the name it has here; it is pulled where it is not here.
+
+        Raises:
+            CompositionError: It is no reference.
+        """
+        if reference not in self._loaded or self._name_of(self._loaded[reference]) is None:
+            if not names.is_reference(reference):
+                raise self._shelf.unknown(reference)
+            return self.load(reference, None, any_base=False), self._loaded[reference]
+        brought = self._loaded[reference]
+        return str(self._name_of(brought)), brought
 
     def fingerprint(self) -> Fingerprint:
         """The base's identity; computed once, since the base is frozen."""
@@ -147,6 +164,10 @@ class Sources:
         if head is not None:
             self._shelf.put("head", STATIC_HEAD if _is_static(head) else own, head)
         return own
+
+    def _name_of(self, module: LoadedAdapter | LoadedFusion) -> str | None:
+        named = [*self._shelf.adapters.items(), *self._shelf.fusions.items()]
+        return next((name for name, loaded in named if loaded is module), None)
 
     def _free_name(self, found: str | None, reference: str | None) -> str:
         """The name an adapter has in its file, or that of its reference where the file has none or it is taken."""
@@ -180,12 +201,10 @@ class Sources:
         self, name: str, fusion: LoadedFusion, active: Expression | None
     ) -> CompositionFile:
         """The whole active expression if it uses the fusion, else the fusion by itself."""
-        members = tuple(Leaf(member) for member in fusion.members)
-        tree: Expression = Fuse(members, None if Fuse(members).fusion == name else name)
-        if active is not None and any(f.fusion == name for f in expression.fusions(active)):
-            tree = active
-        elif fusion.expression:
-            tree = expression.parse(fusion.expression)
+        is_active = active is not None and any(
+            fuse.fusion == name for fuse in expression.fusions(active)
+        )
+        tree = active if active is not None and is_active else fusion.tree(name)
         pins = []
         for leaf in dict.fromkeys(expression.leaves(tree)):
             adapter = self._shelf.adapters.get(leaf)

@@ -5,7 +5,7 @@ import torch
 import transformers
 
 from adapterhub_client import compose
-from adapterhub_client.compose import UnknownSite
+from adapterhub_client.compose import UnknownSite, expression
 from adapterhub_client.errors import CompositionError
 
 from .conftest import fused, hidden, make_adapted, make_model
@@ -77,6 +77,15 @@ def test_a_name_that_is_not_loaded_is_refused_with_those_that_are():
         adapted.activate("stack(a, nobody)")
 
     assert refusal.value.hint == "loaded: 'a', 'b'"
+
+
+def test_nothing_runs_for_a_part_that_is_not_loaded():
+    adapted = make_adapted("bert", ["seq_bn"])
+
+    with pytest.raises(CompositionError, match="Nothing named 'nobody' is loaded"):
+        adapted.activation.put(expression.Leaf("nobody"), [], None, as_reference=False)
+
+    assert adapted.expression is None
 
 
 def test_a_fusion_is_activated_by_its_name(inputs):

@@ -217,6 +217,73 @@ def test_a_pulled_composition_brings_its_pinned_members_and_its_head(
         assert torch.equal(adapted(**inputs).logits, trained(**inputs).logits)
 
 
+@pytest.fixture
+def composition(library, published, tmp_path):
+    """A published composition, `rte/fused@me`; the model it was saved from."""
+    trained = published_fusion(library, tmp_path, "stack(qqp, fuse(mnli, qqp))")
+    library.publish("rte/fused@me", tmp_path / "fusion", format="composition")
+    return trained
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_published_composition_is_activated_by_its_reference(library, composition, inputs, times):
+    adapted = attached(library)
+
+    for _ in range(times):
+        adapted.activate("rte/fused@me")
+
+    assert str(adapted.expression) == "stack(qqp, fuse(mnli, qqp))"
+    assert library.pulled.count("rte/fused@me") == 1
+    with torch.no_grad():
+        assert torch.equal(adapted(**inputs).logits, composition(**inputs).logits)
+
+
+def test_a_published_composition_inside_another_is_refused(library, composition):
+    adapted = attached(library)
+    adapted.add("a")
+
+    with pytest.raises(CompositionError, match="'rte/fused@me' is a composition") as refusal:
+        adapted.activate("stack(a, rte/fused@me)")
+
+    assert "stack(qqp, fuse(mnli, qqp))" in refusal.value.hint
+    assert adapted.expression is None
+
+
+def test_a_reference_is_pulled_again_when_what_it_brought_is_gone(library, published):
+    adapted = attached(library)
+    name = adapted.load("nli/mnli@ukp")
+    adapted.delete(name)
+    adapted.add(name)
+
+    adapted.activate("nli/mnli@ukp")
+
+    assert str(adapted.expression) == "nli/mnli@ukp"
+    assert library.pulled == ["nli/mnli@ukp", "nli/mnli@ukp"]
+
+
+def test_a_composition_under_another_name_is_whole_and_its_head_goes_with_it(
+    library, composition, inputs
+):
+    adapted = attached(library)
+
+    adapted.activate(adapted.load("rte/fused@me", name="mine"))
+
+    assert str(adapted.expression) == "stack(qqp, fuse(mnli, qqp; name='mine'))"
+    assert (list(adapted.fusions), list(adapted.heads)) == (["mine"], ["mine"])
+    with torch.no_grad():
+        assert torch.equal(adapted(**inputs).logits, composition(**inputs).logits)
+
+
+def test_a_composition_takes_its_members_names_again(library, composition, tmp_path):
+    adapted = attached(library)
+    adapted.load("rte/fused@me", name="mine")
+    adapted.save_fusion("mine", tmp_path / "mine")
+
+    adapted.load(tmp_path / "mine", name="mnli,qqp")
+
+    assert adapted.fusions["mnli,qqp"].expression == "stack(qqp, fuse(mnli, qqp))"
+
+
 def test_members_that_are_here_already_are_not_pulled_again(library, published, tmp_path):
     published_fusion(library, tmp_path)
     adapted = attached(library)

@@ -1,0 +1,111 @@
+"""What a name or an expression stands for among what is loaded: its tree, its heads, its modules."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from adapterhub_client.compose import expression
+from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
+from adapterhub_client.compose.heads import Head
+from adapterhub_client.compose.shelf import LoadedFusion, Shelf
+from adapterhub_client.compose.sources import STATIC_HEAD, Sources
+from adapterhub_client.compose.statichead import StaticHead
+from adapterhub_client.errors import CompositionError
+
+Heads = str | Sequence[str] | Literal[False] | None
+
+
+class Lookup:
+    """Finds what people name; references among the names are pulled."""
+
+    def __init__(self, shelf: Shelf, sources: Sources) -> None:
+        self._shelf, self._sources = shelf, sources
+
+    def tree(self, composition: str | Expression | None) -> Expression | None:
+        """The tree over loaded adapters that an expression, a fusion's name or a reference stands for.
+
+        Raises:
+            CompositionError: A name is not loaded, or the parts cannot stand where they stand.
+        """
+        if composition is None:
+            return None
+        if isinstance(composition, str):
+            composition = self._named(composition) or expression.parse(composition)
+        if isinstance(composition, Leaf) and composition.name not in self._shelf.adapters:
+            name, brought = self._sources.brought(composition.name)
+            composition = brought.tree(name) if isinstance(brought, LoadedFusion) else Leaf(name)
+        expression.check_nesting(composition)
+        return expression.rename(composition, self._sources.loaded_name)
+
+    def heads(self, tree: Expression | None, asked: Heads) -> tuple[list[Head], StaticHead | None]:
+        """The heads a call goes through, or the one that stands in for the model's own."""
+        if asked is False:
+            return [], None
+        if asked is None:
+            found = None if tree is None else self._usual_head(own_name(tree))
+            return _divided(found or self._default())
+        names = [asked] if isinstance(asked, str) else list(asked)
+        if len(names) > 1:
+            raise CompositionError("Several heads at once are not supported yet.")
+        return _divided(self.head(names[0]) if names else None)
+
+    def head(self, name: str) -> Any:  # noqa: ANN401
+        """The head of this name.
+
+        Raises:
+            CompositionError: No head has it.
+        """
+        if name not in self._shelf.heads:
+            raise self._shelf.unknown(name)
+        return self._shelf.heads[name]
+
+    def modules(self, name: str, *, with_head: bool) -> list[nn.Module]:
+        """What a name or an expression makes trainable: adapters, or a fusion without its members."""
+        shelf = self._shelf
+        if name in shelf.heads and name not in shelf.adapters and name not in shelf.fusions:
+            return [shelf.heads[name]]
+        tree = self.tree(name)
+        if tree is None:
+            return []
+        own = own_name(tree)
+        return self._parts(tree) + ([shelf.heads[own]] if with_head and own in shelf.heads else [])
+
+    def _named(self, name: str) -> Expression | None:
+        if name in self._shelf.adapters:
+            return Leaf(name)
+        fusion = self._shelf.fusions.get(name)
+        return None if fusion is None else fusion.tree(name)
+
+    def _usual_head(self, name: str) -> Any:  # noqa: ANN401
+        """The head of this name, or the one that came with the fusion of this name."""
+        fusion = self._shelf.fusions.get(name)
+        came_along = self._shelf.heads.get(fusion.head) if fusion and fusion.head else None
+        return self._shelf.heads.get(name, came_along)
+
+    def _default(self) -> StaticHead | None:
+        """The head that was loaded in the place of the model's own."""
+        found = self._shelf.heads.get(STATIC_HEAD)
+        return found if isinstance(found, StaticHead) else None
+
+    def _parts(self, tree: Expression) -> list[nn.Module]:
+        fusions = list(expression.fusions(tree))
+        if not fusions:
+            return [self._shelf.adapters[name] for name in expression.leaves(tree)]
+        for fuse in fusions:
+            if fuse.fusion not in self._shelf.fusions:
+                raise self._shelf.unknown(fuse.fusion)
+        return [self._shelf.fusions[fuse.fusion] for fuse in fusions]
+
+
+def own_name(tree: Expression) -> str:
+    """The name a composition's head would have."""
+    while isinstance(tree, Stack):
+        tree = tree.children[-1]
+    return tree.fusion if isinstance(tree, Fuse) else expression.last(tree)
+
+
+def _divided(head: Any) -> tuple[list[Head], StaticHead | None]:  # noqa: ANN401
+    if isinstance(head, StaticHead):
+        return [], head
+    return ([], None) if head is None else ([head], None)

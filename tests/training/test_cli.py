@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -63,6 +64,28 @@ def test_evaluating_on_other_data(invoke, finished, tmp_path):
     result = invoke("evaluate", finished, "--data", other)
 
     assert result.stdout.startswith("moods on test: 1 examples\n  accuracy  1.0000\n")
+
+
+def test_evaluating_keeps_the_order_of_labels_and_says_that_the_data_changed(
+    invoke, experiment_file, moods, tmp_path
+):
+    changing = tmp_path / "changing"
+    shutil.copytree(moods, changing)
+    result = invoke(
+        "run", experiment_file, "--set", f"task.data={changing}", "--set", "training.epochs=30"
+    )
+    assert result.exit_code == 0, result.output
+    before = json.loads(invoke("evaluate", tmp_path / "run", "--json").stdout)
+    with (changing / "train.jsonl").open("a") as file:
+        file.write('{"text": "a bird sings .", "label": "a new one, sorted first"}\n')
+
+    refused = invoke("evaluate", tmp_path / "run", "--json")
+    (changing / "train.jsonl").write_text('{"text": "a bird sings well .", "label": "well"}\n')
+    after = invoke("evaluate", tmp_path / "run", "--json")
+
+    assert "the label 'a new one, sorted first' is unknown" in refused.stderr
+    assert json.loads(after.stdout) == before
+    assert f"warning: '{changing}' is not what it was when the run was trained" in after.stderr
 
 
 def test_evaluating_on_unknown_labels_is_refused(invoke, finished, tmp_path):

@@ -5,6 +5,7 @@ torch is imported inside the commands only, so that `--help` and a refused exper
 
 # ruff: noqa: PLC0415  `--help` must be quick: commands import when they run
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,10 @@ def evaluate(folder: Path, data: Path | None, split: str | None, *, as_json: boo
     from adapterhub_training import report, saved
 
     model = saved.load(folder)
-    reached, split = model.evaluate(data, split)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
+        warnings.simplefilter("always", UserWarning)
+        reached, split = model.evaluate(data, split)
     if as_json:
         click.echo(msgspec.json.encode(reached))
         return

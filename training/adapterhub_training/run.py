@@ -8,6 +8,7 @@ The folder: `run.toml` (the experiment with every default), `log.jsonl` (what ha
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,15 +134,15 @@ def train(prepared: Subject, ready: Ready, seed: int, watch: Watch) -> SeedResul
     return result
 
 
-def read_data(experiment: Experiment) -> Dataset:
-    """Read and check the experiment's data."""
+def read_data(experiment: Experiment, labels: Sequence[str] = ()) -> Dataset:
+    """Read and check the experiment's data; ``labels``, of a model that exists already, win over its own."""
     settings = experiment.training
     caps = {
         "train": settings.train_examples,
         "validation": settings.validation_examples,
         "test": settings.test_examples,
     }
-    return data.load(Path(experiment.task.data), experiment.task.labels, caps)
+    return data.load(Path(experiment.task.data), labels or experiment.task.labels, caps)
 
 
 def write(folder: Path, experiment: Experiment, found: Results) -> None:

@@ -1,5 +1,6 @@
 """A finished run, loaded again to evaluate and to predict."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,10 +42,18 @@ class Model:
     def evaluate(
         self, folder: Path | None = None, split: str | None = None
     ) -> tuple[Evaluation, str]:
-        """Score on a split of the run's own data, or of other data with the same labels."""
+        """Score on a split of the run's own data, or of other data with the same labels.
+
+        Warns where the run's own data has changed since.
+        """
         labels, settings = self.results.labels, self.experiment.training
         if folder is None:
-            dataset = run.read_data(self.experiment)
+            dataset = run.read_data(self.experiment, labels)
+            if dataset.digest != self.results.data_digest:
+                warnings.warn(
+                    f"'{self.experiment.task.data}' is not what it was when the run was trained",
+                    stacklevel=2,
+                )
             split = split or dataset.reported
             examples = dataset.splits.get(split) or data.load_split(
                 Path(self.experiment.task.data), split, labels

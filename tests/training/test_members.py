@@ -8,6 +8,7 @@ import pytest
 from adapterhub_client import wire
 from adapterhub_client.formats import method as formats
 from adapterhub_training import experiment, run, saved
+from adapterhub_training.errors import MemberChanged
 from adapterhub_training.progress import Quiet
 
 QUIET = Quiet()
@@ -127,3 +128,23 @@ def test_an_own_adapter_that_was_never_published_comes_from_its_folder(
     reached, _ = saved.load(tmp_path / "run").evaluate()
 
     assert reached.loss == pytest.approx(results.best.reported.loss, abs=1e-6)
+
+
+def test_an_own_adapter_that_was_trained_again_is_not_taken_for_the_one_before(
+    fuse, library, adapters, tmp_path
+):
+    fuse(REFERENCES[1], own=adapters["first"])
+    shutil.copy(adapters["newer"] / "adapter.safetensors", adapters["first"])
+
+    with pytest.raises(MemberChanged, match="other weights of 'first'"):
+        saved.load(tmp_path / "run")
+
+
+def test_a_run_without_digests_of_its_members_can_be_loaded(fuse, library, adapters, tmp_path):
+    fuse(REFERENCES[0], own=adapters["second"])
+    path = tmp_path / "run" / "results.json"
+    document = json.loads(path.read_text())
+    assert list(document.pop("members")) == ["second"]
+    path.write_text(json.dumps(document))
+
+    assert saved.load(tmp_path / "run").results.members == {}

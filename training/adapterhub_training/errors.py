@@ -5,11 +5,13 @@ HubError (of the client)
     ├── BadExperiment         2   the experiment file asks for something that cannot be
     ├── BadData              65   a row, a label or a file of the data; names file and line
     ├── WrongShape           65   a sentence for a model of pairs, or a pair for one of sentences
+    ├── MemberChanged        65   a member of the run's fusion has other weights now
     ├── NotARun              66   the folder holds no finished run
     ├── RunExists            73   the folder holds another run already
     └── Diverged             70   the loss is no number any more
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapterhub_client.errors import HubError
@@ -49,6 +51,19 @@ class WrongShape(TrainingError):
             f"The run was trained on {trained}, and this is {given}.",
             hint="give `--text` and `--text-b`" if pairs else "give `--text` alone",
         )
+
+
+class MemberChanged(TrainingError):
+    """A member of the run's fusion was never published, and has other weights now."""
+
+    exit_code = 65
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(
+            f"The fusion was trained on other weights of {', '.join(map(repr, names))}.",
+            hint="train the run again; a member that is published and named by its reference stays as it was",
+        )
+        self.names = tuple(names)
 
 
 class NotARun(TrainingError):

@@ -59,6 +59,8 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     """best on validation; its weights are the ones that are kept"""
     examples: dict[str, int]
     data_digest: str
+    members: dict[str, str] = {}
+    """the digests of a fusion's members that were never published: nothing else pins those"""
     padding_share: float
     """part of the training tokens that is padding"""
     parameters_trained: int

@@ -77,8 +77,9 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
                 seeds.append(train(prepared, ready, seed, Watch(display, tracker)))
                 if results.best_of(seeds, experiment.task.metric) is seeds[-1]:
                     subject.save(prepared.adapted, experiment, folder)
+                    members = subject.unpublished(prepared.adapted)
 
-    found = _results(ready, seeds, trained, subject.base_fingerprint(folder))
+    found = _results(ready, seeds, trained, subject.base_fingerprint(folder), members)
     write(folder, experiment, found)
     return found
 
@@ -162,7 +163,13 @@ def hardware(device: torch.device) -> str:
     return f"{_processor()}, {torch.get_num_threads()} threads"
 
 
-def _results(ready: Ready, seeds: list[SeedResult], trained: int, identity: str | None) -> Results:
+def _results(
+    ready: Ready,
+    seeds: list[SeedResult],
+    trained: int,
+    identity: str | None,
+    members: dict[str, str],
+) -> Results:
     experiment, dataset, base, encoded = ready
     settings, train = experiment.training, encoded["train"]
     mean, std = results.over_seeds(seeds)
@@ -185,6 +192,7 @@ def _results(ready: Ready, seeds: list[SeedResult], trained: int, identity: str 
         best_seed=results.best_of(seeds, experiment.task.metric).seed,
         examples={split: len(examples) for split, examples in dataset.splits.items()},
         data_digest=dataset.digest,
+        members=members,
         padding_share=batches.padding_share(train, order),
         parameters_trained=trained,
         parameters_base=sum(parameter.numel() for parameter in base.model.parameters()),

@@ -18,7 +18,7 @@ from adapterhub_training import (
 )
 from adapterhub_training.batches import Encoded
 from adapterhub_training.data import Example
-from adapterhub_training.errors import NotARun, WrongShape
+from adapterhub_training.errors import MemberChanged, NotARun, WrongShape
 from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import Experiment
 from adapterhub_training.results import Results
@@ -38,6 +38,10 @@ class Model:
         self.experiment, self.results = wanted, results
         self._base = backbone.load(wanted.base.path, trainer.device_of(wanted.training))
         self._subject = subject.restored(self._base, wanted, folder)
+        found = subject.unpublished(self._subject.adapted)
+        changed = [name for name, digest in results.members.items() if found.get(name) != digest]
+        if changed:
+            raise MemberChanged(changed)
 
     def evaluate(
         self, folder: Path | None = None, split: str | None = None
@@ -90,6 +94,7 @@ def load(folder: Path) -> Model:
 
     Raises:
         NotARun: The folder has no results, or no experiment.
+        MemberChanged: A member that was never published is another now.
     """
     for name in (run.RESULTS_FILE, run.EXPERIMENT_FILE):
         if not (folder / name).is_file():

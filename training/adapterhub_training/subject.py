@@ -1,5 +1,6 @@
 """What is trained: the experiment's adapter, fusion or head on its base, set up, saved and restored."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,6 +147,13 @@ def restored(base: Backbone, experiment: Experiment, run: Path) -> Subject:
     return Subject(adapted)
 
 
+def unpublished(adapted: Adapted) -> dict[str, str]:
+    """The digest of every fused adapter that no published version stands for, by name."""
+    fused = {name for fusion in adapted.fusions.values() for name in fusion.members}
+    adapters = {name: adapted.adapters[name] for name in sorted(fused)}
+    return {name: _digest(adapter) for name, adapter in adapters.items() if adapter.pin is None}
+
+
 def base_fingerprint(run: Path) -> str | None:
     """The identity of the base as the saved weights have it; a head alone does not know it."""
     for name in FOLDERS:
@@ -203,6 +211,14 @@ def _identify(path: Path, base: str) -> None:
     identity = backbone.identity(base) if path.is_file() else None
     if identity and fingerprint.compare(identity, fingerprint.read(path)).verdict == "cast":
         fingerprint.write(identity, path)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return "sha256:" + digest.hexdigest()
 
 
 def _start_from_own(adapted: Adapted, fusion: str, method: FusionMethod) -> None:

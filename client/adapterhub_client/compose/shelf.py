@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -126,6 +127,19 @@ class Shelf(nn.Module):
         for kind in kinds:
             del self._named(kind)[name]
             del self.parts[f"{kind} {name}"]
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Take in all that is put here, or nothing where an error ends it."""
+        named: list[Any] = [self.adapters, self.fusions, self.heads, self.parts]
+        before = [dict(kind.items()) for kind in named]
+        try:
+            yield
+        except BaseException:
+            for kind, had in zip(named, before, strict=True):
+                kind.clear()
+                kind.update(had)
+            raise
 
     def at(self, place: Place) -> Modules:
         """The modules that stand at one place."""

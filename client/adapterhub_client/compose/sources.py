@@ -1,6 +1,5 @@
 """Loading by folder or reference, and saving with what a later load has to know: the base, the members, their pins."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,33 +8,22 @@ import msgspec
 from torch import nn
 
 from adapterhub_client import fingerprint, names
-from adapterhub_client.compose import checkpoint, expression
+from adapterhub_client.compose import checkpoint, expression, provenance
 from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
-from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Pin, Shelf
+from adapterhub_client.compose.provenance import (
+    COMPOSITION_FILE,
+    BaseCheck,
+    CompositionFile,
+    MemberPin,
+)
+from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
-from adapterhub_client.errors import CompositionError, Corrupt, NotAnAdapter, WrongBase
-from adapterhub_client.fingerprint import Fingerprint
-from adapterhub_client.wire import BASE_FINGERPRINT_FILE, MANIFEST_FILE, Manifest
+from adapterhub_client.errors import CompositionError, NotAnAdapter
+from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 
-COMPOSITION_FILE = "composition.json"
 STATIC_HEAD = "default"
-
-
-class MemberPin(msgspec.Struct, frozen=True):
-    """A member as a `composition.json` has it; reference and digest are null where it was never published."""
-
-    name: str
-    reference: str | None = None
-    digest: str | None = None
-
-
-class CompositionFile(msgspec.Struct, frozen=True):
-    """A `composition.json`."""
-
-    expression: str
-    members: list[MemberPin] = []
 
 
 class Sources:
@@ -44,11 +32,11 @@ class Sources:
     def __init__(self, shelf: Shelf, backbone: Backbone, model: nn.Module, hub: Any) -> None:  # noqa: ANN401
         self._shelf, self._backbone, self._model = shelf, backbone, model
         self._hub = hub
-        self._fingerprint: Fingerprint | None = None
+        self._base = BaseCheck(model, backbone.name)
         self._loaded: dict[str, LoadedAdapter | LoadedFusion] = {}
 
     def load(self, source: Any, name: str | None, *, any_base: bool) -> str:  # noqa: ANN401
-        """Load an adapter or a composition from a folder or a reference; returns its name."""
+        """Load an adapter or a composition from a folder or a reference, whole or not at all; returns its name."""
         folder, reference = self._folder(source, any_base=any_base)
         is_composition = folders.holds(folder, folders.FUSION)
         if is_composition:
@@ -61,31 +49,17 @@ class Sources:
         return own
 
     def load_fusion(self, folder: Path, name: str | None, *, any_base: bool) -> str:
-        """Load a fusion, and its members where they are pinned; returns its name."""
-        self._check_fingerprint(folder, any_base=any_base)
-        described = _composition(folder)
-        for member in described.members if described else []:
-            self._load_member(member, any_base=any_base)
-        found, fusion = checkpoint.read_fusion(
-            folder, self._backbone, _Members(self._shelf), any_base=any_base
-        )
-        own = name or found
-        if described:
-            tree = expression.rename_fusion(expression.parse(described.expression), found, own)
-            fusion.expression = str(tree)
-        self._shelf.put("fusion", own, fusion)
-        if folders.holds(folder, folders.HEAD):
-            fusion.head = self.load_head(folder, name, any_base=any_base, instead=own)
-        return own
+        """Load a fusion, its head, and its members where they are pinned, whole or not at all; returns its name."""
+        if not any_base:
+            self._base.require(folder)
+        with self._shelf.whole():
+            return self._load_fusion(folder, name, any_base=any_base)
 
-    def load_head(
-        self, folder: Path, name: str | None, *, any_base: bool, instead: str = STATIC_HEAD
-    ) -> str:
-        """Load a head; ``instead`` is its name where the folder has none."""
-        found, head = checkpoint.read_head(folder, self._backbone, self._model, any_base=any_base)
-        own = name or found or (STATIC_HEAD if head.kind == "static" else instead)
-        self._shelf.put("head", own, head)
-        return own
+    def load_head(self, folder: Path, name: str | None, *, any_base: bool) -> str:
+        """Load a head; it is the `default` one where neither ``name`` nor the folder has another name."""
+        if not any_base:
+            self._base.require(folder)
+        return self._load_head(folder, name, STATIC_HEAD, any_base=any_base)
 
     def save(self, name: str, folder: Path, head: str | None, form: Format) -> None:
         """Write an adapter, its head and the base's fingerprint."""
@@ -144,25 +118,41 @@ class Sources:
         brought = self._loaded[reference]
         return str(self._name_of(brought)), brought
 
-    def fingerprint(self) -> Fingerprint:
-        """The base's identity; computed once, since the base is frozen."""
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint.of_model(self._model)
-        return self._fingerprint
-
     def _load_adapter(
         self, folder: Path, name: str | None, reference: str | None, *, any_base: bool
     ) -> str:
-        self._check_fingerprint(folder, any_base=any_base)
+        if not any_base:
+            self._base.require(folder)
         found, adapter = checkpoint.read_adapter(folder, self._backbone, any_base=any_base)
-        adapter.publish_as(_pin(folder))
+        adapter.publish_as(provenance.pin(folder))
         own = name or self._free_name(found, reference)
-        head = None
+        with self._shelf.whole():
+            self._shelf.put("adapter", own, adapter)
+            if folders.holds(folder, folders.HEAD):
+                self._load_head(folder, own, own, any_base=any_base)
+        return own
+
+    def _load_fusion(self, folder: Path, name: str | None, *, any_base: bool) -> str:
+        described = provenance.composition(folder)
+        for member in described.members if described else []:
+            self._load_member(member, any_base=any_base)
+        found, fusion = checkpoint.read_fusion(
+            folder, self._backbone, _Members(self._shelf), any_base=any_base
+        )
+        own = name or found
+        if described:
+            tree = expression.rename_fusion(expression.parse(described.expression), found, own)
+            fusion.expression = str(tree)
+        self._shelf.put("fusion", own, fusion)
         if folders.holds(folder, folders.HEAD):
-            _, head = checkpoint.read_head(folder, self._backbone, self._model, any_base=any_base)
-        self._shelf.put("adapter", own, adapter)
-        if head is not None:
-            self._shelf.put("head", STATIC_HEAD if _is_static(head) else own, head)
+            fusion.head = self._load_head(folder, name, own, any_base=any_base)
+        return own
+
+    def _load_head(self, folder: Path, name: str | None, usual: str, *, any_base: bool) -> str:
+        """Load a head under ``name``, or the name it has in its file, or the ``usual`` one."""
+        found, head = checkpoint.read_head(folder, self._backbone, self._model, any_base=any_base)
+        own = name or found or usual
+        self._shelf.put("head", own, head)
         return own
 
     def _name_of(self, module: LoadedAdapter | LoadedFusion) -> str | None:
@@ -182,10 +172,10 @@ class Sources:
         present = self._shelf.adapters.get(member.name)
         if present is not None:
             found = present.pin.digest if present.pin else None
-            if member.digest and found and found != member.digest:
+            if member.digest and found != member.digest:
                 raise CompositionError(
-                    f"The composition pins {member.name!r} to {member.digest}, but {found} is "
-                    "loaded under this name.",
+                    f"The composition pins {member.name!r} to {member.digest}, but "
+                    f"{found or 'what is no published version'} is loaded under this name.",
                     hint="delete it, or load it under another name",
                 )
             return
@@ -217,22 +207,7 @@ class Sources:
             self.save_head(head, folder, form)
         elif required:
             raise self._shelf.unknown(head)
-        fingerprint.write(self.fingerprint(), folder / BASE_FINGERPRINT_FILE)
-
-    def _check_fingerprint(self, folder: Path, *, any_base: bool) -> None:
-        path = folder / BASE_FINGERPRINT_FILE
-        if any_base or not path.is_file():
-            return
-        expected = fingerprint.read(path)
-        comparison = fingerprint.compare(expected, self.fingerprint())
-        if not comparison.compatible:
-            raise WrongBase(
-                f"'{folder}' was trained on {expected.root[:19]}, this base model "
-                f"{self._backbone.name!r} is {self.fingerprint().root[:19]}; "
-                f"{len(comparison.differing)} tensors differ: "
-                f"{', '.join(comparison.differing[:3])}.",
-                differing=comparison.differing,
-            )
+        fingerprint.write(self._base.fingerprint(), folder / BASE_FINGERPRINT_FILE)
 
     def _folder(self, source: Any, *, any_base: bool) -> tuple[Path, str | None]:  # noqa: ANN401
         folder = Path(source)
@@ -244,7 +219,9 @@ class Sources:
             from adapterhub_client import Hub  # noqa: PLC0415 - only needed to pull
 
             self._hub = Hub()
-        pulled = self._hub.pull(str(source), base=self.fingerprint(), allow_base_mismatch=any_base)
+        pulled = self._hub.pull(
+            str(source), base=self._base.fingerprint(), allow_base_mismatch=any_base
+        )
         return Path(pulled), str(source)
 
 
@@ -257,28 +234,3 @@ class _Members(dict[str, Any]):
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401
         raise self._shelf.unknown(name)
-
-
-def _is_static(head: Any) -> bool:  # noqa: ANN401
-    return bool(head.kind == "static")
-
-
-def _composition(folder: Path) -> CompositionFile | None:
-    path = folder / COMPOSITION_FILE
-    if not path.is_file():
-        return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=CompositionFile)
-    except msgspec.DecodeError as error:
-        raise Corrupt(f"'{path}' cannot be read: {error}") from error
-
-
-def _pin(folder: Path) -> Pin | None:
-    """Which published version a folder is; the hub puts the manifest beside what it pulls."""
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
-    manifest = msgspec.json.decode(data, type=Manifest)
-    digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    return Pin(manifest.reference.reference.adapter, digest)

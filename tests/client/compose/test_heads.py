@@ -232,3 +232,56 @@ def test_the_loss_of_a_static_head_is_the_models_own(inputs):
     output = adapted(**inputs, labels=LABELS)
 
     torch.testing.assert_close(output.loss, functional.cross_entropy(output.logits, LABELS))
+
+
+def saved_with_static_head(name, seed, folder):
+    """An adapter's folder with a static head; the head's weight."""
+    theirs = static("bert", seed)
+    adapted = compose.attach(theirs)
+    adapted.add(name)
+    adapted.save(name, folder)
+    for file in saved_static_head(theirs, folder / "head").iterdir():
+        file.rename(folder / file.name)
+    return theirs.classifier.weight
+
+
+def test_every_adapter_answers_through_its_own_static_head(tmp_path):
+    weights = {n: saved_with_static_head(n, seed, tmp_path / n) for seed, n in enumerate("ab")}
+    model = static("bert", 5)
+    adapted = compose.attach(model)
+    for name in "ab":
+        adapted.load(tmp_path / name)
+
+    for name in ("a", "b", "a"):
+        adapted.activate(name)
+        assert torch.equal(model.classifier.weight, weights[name])
+
+    assert sorted(adapted.heads) == ["a", "b"]
+    adapted.activate(None)
+    assert not torch.equal(model.classifier.weight, weights["a"])
+
+
+def test_a_static_head_is_activated_by_its_name_alone_or_in_a_list(tmp_path):
+    weight = saved_with_static_head("a", 1, tmp_path / "a")
+    model = static("bert", 5)
+    adapted = compose.attach(model)
+    adapted.load(tmp_path / "a", name="mine")
+
+    for head in ("mine", ["mine"]):
+        adapted.activate(None, head=head)
+        assert torch.equal(model.classifier.weight, weight)
+        adapted.deactivate()
+
+
+def test_an_adapter_whose_head_cannot_be_loaded_is_not_loaded_either(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.add_head("a", labels=["no", "yes"])
+    adapted.save("a", tmp_path)
+    adapted.activate(None, head="a")
+    before = dict(adapted.adapters)
+
+    with pytest.raises(CompositionError, match="head 'a' is active"):
+        adapted.load(tmp_path)
+
+    assert adapted.adapters == before
+    assert adapted.shelf.parts["adapter a"] is before["a"]

@@ -1,0 +1,129 @@
+"""What a folder says of where it comes from: its base, its published version, the members of a composition."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import msgspec
+from torch import nn
+
+from adapterhub_client import fingerprint
+from adapterhub_client.compose.shelf import Pin
+from adapterhub_client.errors import Corrupt, WrongBase
+from adapterhub_client.fingerprint import Fingerprint
+from adapterhub_client.wire import BASE_FINGERPRINT_FILE, MANIFEST_FILE, Manifest
+
+COMPOSITION_FILE = "composition.json"
+
+
+class MemberPin(msgspec.Struct, frozen=True):
+    """A member as a `composition.json` has it; reference and digest are null where it was never published."""
+
+    name: str
+    reference: str | None = None
+    digest: str | None = None
+
+
+class CompositionFile(msgspec.Struct, frozen=True):
+    """A `composition.json`."""
+
+    expression: str
+    members: list[MemberPin] = []
+
+
+class BaseCheck:
+    """Holds folders against a base model."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self._model, self._name = model, name
+        self._fingerprint: Fingerprint | None = None
+
+    def fingerprint(self) -> Fingerprint:
+        """The base's identity; computed once, since the base is frozen."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint.of_model(self._model)
+        return self._fingerprint
+
+    def require(self, folder: Path) -> None:
+        """Refuse what was trained on another base; warn where that cannot be known of a published version.
+
+        Raises:
+            WrongBase: It was.
+            Corrupt: The folder's fingerprint or manifest cannot be read.
+        """
+        leaves = folder / BASE_FINGERPRINT_FILE
+        if leaves.is_file():
+            self._compare(folder, fingerprint.read(leaves))
+            return
+        published = manifest(folder)
+        if published is None:
+            return
+        expected = published[0].base.fingerprint
+        if expected is None:
+            warnings.warn(
+                f"'{folder}' was published without its base's fingerprint: nothing proves that it "
+                f"fits {self._name!r}.",
+                stacklevel=2,
+            )
+        elif expected != self.fingerprint().root:
+            raise WrongBase(self._difference(folder, expected) + ".")
+
+    def _compare(self, folder: Path, expected: Fingerprint) -> None:
+        comparison = fingerprint.compare(expected, self.fingerprint())
+        if not comparison.compatible:
+            raise WrongBase(
+                f"{self._difference(folder, expected.root)}: {comparison.sentence()}.",
+                differing=comparison.all_differing,
+            )
+        if comparison.verdict == "structure":
+            warnings.warn(
+                f"'{folder}' or the base model {self._name!r} is quantised: only names and shapes "
+                "of their tensors could be compared.",
+                stacklevel=2,
+            )
+
+    def _difference(self, folder: Path, expected: str) -> str:
+        return (
+            f"'{folder}' was trained on {expected[:19]}, this base model "
+            f"{self._name!r} is {self.fingerprint().root[:19]}"
+        )
+
+
+def composition(folder: Path) -> CompositionFile | None:
+    """What a folder says it composes, if it does.
+
+    Raises:
+        Corrupt: The file cannot be read.
+    """
+    path = folder / COMPOSITION_FILE
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CompositionFile)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"'{path}' cannot be read: {error}") from error
+
+
+def manifest(folder: Path) -> tuple[Manifest, str] | None:
+    """The manifest that the hub puts beside what it pulls, and its digest.
+
+    Raises:
+        Corrupt: It cannot be read.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        return None
+    data = path.read_bytes()
+    try:
+        decoded = msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"'{path}' cannot be read: {error}") from error
+    return decoded, "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def pin(folder: Path) -> Pin | None:
+    """Which published version a folder is."""
+    published = manifest(folder)
+    if published is None:
+        return None
+    return Pin(published[0].reference.reference.adapter, published[1])

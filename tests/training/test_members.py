@@ -114,10 +114,12 @@ def test_all_seeds_train_on_the_versions_of_the_first(fuse, library, adapters, t
     ]
 
 
-def test_what_the_user_wrote_stays_in_the_run(fuse, library, tmp_path):
+def test_the_experiment_of_a_run_names_the_versions_it_trained_on(fuse, library, tmp_path):
     fuse(*REFERENCES)
 
-    assert experiment.read(tmp_path / "run" / "run.toml").method.members == REFERENCES
+    assert experiment.read(tmp_path / "run" / "run.toml").method.members == tuple(
+        f"{reference}:{next(iter(library.versions[reference]))}" for reference in REFERENCES
+    )
 
 
 def test_an_own_adapter_that_was_never_published_comes_from_its_folder(

@@ -1,8 +1,8 @@
 """One run from its experiment to its folder: read, train every seed, keep the best, write everything down.
 
-The folder: `run.toml` (the experiment with every default), `log.jsonl` (what happened, as it happened), `adapter/`,
-`fusion/` or `head/` (the best seed's weights), `report.md`, `push.json` (for `adapterhub-client push`), and last
-`results.json`: where it is, the run is complete.
+The folder: `run.toml` (the experiment with every default, its members pinned), `log.jsonl` (what happened, as it
+happened), `adapter/`, `fusion/` or `head/` (the best seed's weights), `report.md`, `push.json` (for
+`adapterhub-client push`), and last `results.json`: where it is, the run is complete.
 """
 
 import importlib.metadata
@@ -63,7 +63,7 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
     ready = prepare(experiment)
     _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / EXPERIMENT_FILE).write_text(experiments.encode(experiment), encoding="utf-8")
+    (folder / EXPERIMENT_FILE).write_text(experiments.encode(ready.experiment), encoding="utf-8")
     display.say(_opening(ready))
 
     seeds, memory = list[SeedResult](), Memory()

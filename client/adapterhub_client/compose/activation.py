@@ -74,6 +74,10 @@ class Activation:
         """Take everything out of effect."""
         for handle in self._handles:
             handle.remove()
+        for name, own in self._own_head.items():
+            # The model may have been moved or cast while this was not a part of it.
+            stand_in = self._model.get_parameter(name)
+            own.data = own.data.to(stand_in.device, stand_in.dtype)
         exchange(self._model, self._own_head)
         self._shelf.active = frozenset()
         self.expression, self.heads = None, ()

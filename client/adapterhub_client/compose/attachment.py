@@ -160,7 +160,8 @@ class Adapted(nn.Module):
     ) -> None:
         """Write an adapter, with its head, as a folder that the `adapters` library loads too.
 
-        Without ``head``, a head of the adapter's own name goes along.
+        Without ``head``, a head of the adapter's own name goes along, or else the model's own where that was trained
+        with the adapter. What the folder was before is replaced as a whole, once everything is written.
         """
         self.sources.save(name, Path(folder), head, format)
 
@@ -261,10 +262,8 @@ class Adapted(nn.Module):
             module.requires_grad_(requires_grad=True)
         for fusion in self.fusions.values():
             fusion.freeze_what_cancels()
-        prefix = f"{self.backbone.prefix}."
-        for name, parameter in self.model.named_parameters():
-            if base_head and self.backbone.has_static_head and not name.startswith(prefix):
-                parameter.requires_grad = True
+        if base_head and self.backbone.has_static_head:
+            self._make_base_head_trainable(names)
         self._refresh()
 
     def train(self, mode: bool = True) -> "Adapted":  # noqa: FBT001, FBT002 - torch's own
@@ -313,6 +312,16 @@ class Adapted(nn.Module):
         self._refresh()
 
     # ------------------------------------------------------------ private
+
+    def _make_base_head_trainable(self, names: Sequence[str]) -> None:
+        """Train the model's own head, and remember with what, since it is saved along."""
+        prefix = f"{self.backbone.prefix}."
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith(prefix):
+                parameter.requires_grad = True
+        for owner in map(self.lookup.owner, names):
+            if owner is not None:
+                owner.trained_with_base_head = True
 
     def _refresh(self) -> None:
         """Form anew what is kept of fusions: not every change of a parameter can be seen."""

@@ -4,9 +4,11 @@ Pickled files are only ever read with `weights_only`, so nothing in them is exec
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapterhub_client.errors import Corrupt, NotAnAdapter
+from adapterhub_client.wire import MANIFEST_FILE
 
 Format = Literal["safetensors", "bin"]
 VERSION = "adapters.1.3.0"
@@ -35,6 +38,9 @@ FUSION = Files(
     "model_adapter_fusion.safetensors",
     "pytorch_model_adapter_fusion.bin",
 )
+
+
+CONFIGS = {ADAPTER.config, FUSION.config}
 
 
 def holds(folder: Path, files: Files) -> bool:
@@ -62,6 +68,28 @@ def read_folder(folder: Path, files: Files) -> tuple[dict[str, Any], dict[str, T
         raise Corrupt(f"'{folder}' cannot be read: {reason}") from error
 
 
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A place to write files, which then replace those in the folder; nothing does where an error ends it.
+
+    What would belong to other weights goes: the manifest of the version the folder was, a head where none was
+    written, weights in the other format. The configs come last, since they make it a folder of adapters.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".unfinished-", dir=folder) as name:
+        place = Path(name)
+        yield place
+        written = sorted(place.iterdir(), key=lambda path: (path.name in CONFIGS, path.name))
+        names = {path.name for path in written}
+        stale = [*HEAD]
+        stale += [n for files in (ADAPTER, FUSION) if files.config in names for n in files[1:]]
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)
+        for path in written:
+            path.replace(folder / path.name)
+        for old in set(stale) - names:
+            (folder / old).unlink(missing_ok=True)
+
+
 def write_folder(
     folder: Path,
     files: Files,
@@ -69,8 +97,7 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     form: Format,
 ) -> None:
-    """Write both files, and take away the weights that an earlier save left in the other format."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write both files."""
     text = json.dumps(envelope, indent=2, sort_keys=True)
     (folder / files.config).write_text(text, encoding="utf-8")
     # Copies, because safetensors refuses tensors that share memory, and a view would save all it looks into.
@@ -79,7 +106,6 @@ def write_folder(
         torch.save(plain, folder / files.bin)
     else:
         save_file(plain, folder / files.safetensors)
-    (folder / (files.safetensors if form == "bin" else files.bin)).unlink(missing_ok=True)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

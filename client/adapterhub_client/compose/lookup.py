@@ -8,7 +8,7 @@ from torch import nn
 from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
 from adapterhub_client.compose.heads import Head
-from adapterhub_client.compose.shelf import LoadedFusion, Shelf
+from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sources import STATIC_HEAD, Sources
 from adapterhub_client.compose.statichead import StaticHead
 from adapterhub_client.errors import CompositionError
@@ -70,6 +70,14 @@ class Lookup:
             return []
         own = own_name(tree)
         return self._parts(tree) + ([shelf.heads[own]] if with_head and own in shelf.heads else [])
+
+    def owner(self, name: str) -> LoadedAdapter | LoadedFusion | None:
+        """The adapter or fusion that the head of a name or an expression goes with."""
+        tree = self.tree(name) if name not in self._shelf.heads else self._named(name)
+        if tree is None:
+            return None
+        own = own_name(tree)
+        return self._shelf.fusions.get(own) or self._shelf.adapters.get(own)
 
     def _named(self, name: str) -> Expression | None:
         if name in self._shelf.adapters:

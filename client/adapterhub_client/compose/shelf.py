@@ -33,6 +33,7 @@ class LoadedAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
+        self.trained_with_base_head = False
         self._pin: tuple[Pin, str] | None = None
 
     @property
@@ -64,6 +65,7 @@ class LoadedFusion(nn.Module):
         super().__init__()
         self.config, self.members = config, members
         self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
+        self.trained_with_base_head = False
         self.expression: str | None = None
         self.head: str | None = None
 

@@ -20,6 +20,7 @@ from adapterhub_client.compose.provenance import (
 )
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.statichead import StaticHead
 from adapterhub_client.errors import CompositionError, NotAnAdapter
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 
@@ -66,8 +67,10 @@ class Sources:
         if name not in self._shelf.adapters:
             raise self._shelf.unknown(name)
         adapter = self._shelf.adapters[name]
-        checkpoint.write_adapter(folder, name, adapter, self._backbone, form)
-        self._save_along(folder, head or name, form, required=head is not None)
+        with folders.replacing(folder) as place:
+            checkpoint.write_adapter(place, name, adapter, self._backbone, form)
+            self._write_head(adapter, name, head, place, form)
+            fingerprint.write(self._base.fingerprint(), place / BASE_FINGERPRINT_FILE)
 
     def save_fusion(
         self, name: str, folder: Path, head: str | None, form: Format, active: Expression | None
@@ -76,18 +79,20 @@ class Sources:
         if name not in self._shelf.fusions:
             raise self._shelf.unknown(name)
         fusion = self._shelf.fusions[name]
-        checkpoint.write_fusion(folder, name, fusion, self._backbone, form)
-        described = self._describe(name, fusion, active)
-        (folder / COMPOSITION_FILE).write_text(
-            json.dumps(msgspec.to_builtins(described), indent=2, sort_keys=True), encoding="utf-8"
-        )
-        self._save_along(folder, head or name, form, required=head is not None)
+        described = msgspec.to_builtins(self._describe(name, fusion, active))
+        text = json.dumps(described, indent=2, sort_keys=True)
+        with folders.replacing(folder) as place:
+            checkpoint.write_fusion(place, name, fusion, self._backbone, form)
+            (place / COMPOSITION_FILE).write_text(text, encoding="utf-8")
+            self._write_head(fusion, name, head, place, form)
+            fingerprint.write(self._base.fingerprint(), place / BASE_FINGERPRINT_FILE)
 
     def save_head(self, name: str, folder: Path, form: Format) -> None:
         """Write a head."""
         if name not in self._shelf.heads:
             raise self._shelf.unknown(name)
-        checkpoint.write_head(folder, name, self._shelf.heads[name], self._backbone, form)
+        with folders.replacing(folder) as place:
+            checkpoint.write_head(place, name, self._shelf.heads[name], self._backbone, form)
 
     def loaded_name(self, text: str) -> str:
         """The loaded adapter a leaf of an expression means; a reference is pulled.
@@ -202,12 +207,23 @@ class Sources:
             pins.append(MemberPin(leaf, *(pin or ())))
         return CompositionFile(str(tree), pins)
 
-    def _save_along(self, folder: Path, head: str, form: Format, *, required: bool) -> None:
-        if head in self._shelf.heads:
-            self.save_head(head, folder, form)
-        elif required:
-            raise self._shelf.unknown(head)
-        fingerprint.write(self._base.fingerprint(), folder / BASE_FINGERPRINT_FILE)
+    def _write_head(
+        self,
+        owner: LoadedAdapter | LoadedFusion,
+        name: str,
+        asked: str | None,
+        folder: Path,
+        form: Format,
+    ) -> None:
+        """Write the head that was asked for, or that of the owner's name, or the model's own trained with it."""
+        own = asked or name
+        if own in self._shelf.heads:
+            checkpoint.write_head(folder, own, self._shelf.heads[own], self._backbone, form)
+        elif asked is not None:
+            raise self._shelf.unknown(asked)
+        elif owner.trained_with_base_head:
+            head = StaticHead.of(self._model)
+            checkpoint.write_head(folder, own, head, self._backbone, form)
 
     def _folder(self, source: Any, *, any_base: bool) -> tuple[Path, str | None]:  # noqa: ANN401
         folder = Path(source)

@@ -36,6 +36,13 @@ class StaticHead(nn.Module):
             tensors[name].to(own[name].device, own[name].dtype, copy=True) for name in self.names
         )
 
+    @classmethod
+    def of(cls, model: nn.Module) -> "StaticHead":
+        """A copy of what a model's own head is now."""
+        tensors = {name: parameter.detach() for name, parameter in _own(model).items()}
+        config: Any = model.config
+        return cls(model, tensors, dict(config.label2id or {}), Path(type(model).__name__))
+
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by the names they have in the model."""
         return dict(zip(self.names, self.values, strict=True))

@@ -106,6 +106,36 @@ def test_saving_in_the_other_format_leaves_one_file_of_weights(tmp_path):
     assert not (tmp_path / "pytorch_adapter.bin").exists()
 
 
+def test_saving_without_a_head_takes_an_earlier_one_away(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.add_head("top", labels=["no", "yes"])
+    adapted.save("a", tmp_path, head="top", format="bin")
+
+    adapted.save("a", tmp_path)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter.safetensors",
+        "adapter_config.json",
+        "base_fingerprint.json",
+    ]
+
+
+@pytest.mark.parametrize("refused", ["a head that is not loaded", "tensors without values"])
+def test_a_save_that_fails_leaves_the_folder_as_it_was(refused, tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.add_head("a", labels=["no", "yes"])
+    adapted.save("a", tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    randomise(adapted.adapters["a"], seed=9)
+    if refused == "tensors without values":
+        adapted.heads["a"].to("meta")
+
+    with pytest.raises((CompositionError, NotImplementedError)):
+        adapted.save("a", tmp_path, head="nobody" if "head" in refused else None)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_an_adapter_can_be_loaded_under_another_name_with_its_head(tmp_path):
     adapted = make_adapted("bert", ["seq_bn"])
     adapted.add_head("a", labels=["no", "yes"])

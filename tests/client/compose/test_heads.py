@@ -285,3 +285,55 @@ def test_an_adapter_whose_head_cannot_be_loaded_is_not_loaded_either(tmp_path):
 
     assert adapted.adapters == before
     assert adapted.shelf.parts["adapter a"] is before["a"]
+
+
+def test_the_models_own_head_moves_with_the_model_while_another_stands_in(tmp_path):
+    model = static("bert", 1)
+    own = model.classifier.weight
+    before = own.detach().clone()
+    adapted = compose.attach(model)
+    adapted.load_head(saved_static_head(static("bert", 2), tmp_path / "head"))
+    adapted.activate(None)
+    adapted.to(torch.float64)
+
+    adapted.detach()
+
+    assert model.classifier.weight is own
+    assert torch.equal(own, before.double())
+
+
+@pytest.mark.parametrize("trained", ["a", "fuse(a, b)"])
+def test_the_models_own_head_is_saved_with_what_it_was_trained_with(trained, tmp_path, inputs):
+    model = static("bert", 1)
+    adapted = compose.attach(model)
+    for name in "ab":
+        adapted.add(name)
+        adapted.save(name, tmp_path / name)
+    adapted.add_fusion("a", "b")
+    adapted.activate(trained)
+    adapted.trainable(trained, base_head=True)
+    randomise_all(model, [p for p in model.parameters() if p.requires_grad], seed=8)
+    expected = logits(adapted, inputs)
+    (adapted.save if trained == "a" else adapted.save_fusion)(
+        "a" if trained == "a" else "a,b", tmp_path / "trained"
+    )
+
+    again = compose.attach(static("bert", 3))
+    if trained != "a":
+        again.load(tmp_path / "a")
+        again.load(tmp_path / "b")
+    again.activate(again.load(tmp_path / "trained"))
+
+    assert torch.equal(logits(again, inputs), expected)
+    assert not (tmp_path / "b" / "head_config.json").exists()
+
+
+def test_the_models_own_head_is_not_saved_with_an_adapter_it_was_not_trained_with(tmp_path):
+    adapted = compose.attach(static("bert", 1))
+    adapted.add("a")
+    adapted.add("b")
+    adapted.trainable("a", base_head=True)
+
+    adapted.save("b", tmp_path)
+
+    assert not (tmp_path / "head_config.json").exists()

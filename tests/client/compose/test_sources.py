@@ -122,6 +122,28 @@ def test_a_pulled_adapter_that_was_made_trainable_and_not_trained_is_still_its_v
     assert adapted.adapters[name].pin == ("nli/mnli@ukp", published["nli/mnli@ukp"])
 
 
+@pytest.mark.parametrize("kind", ["adapter", "fusion", "head"])
+def test_what_is_saved_over_a_copy_of_a_version_is_that_version_no_longer(
+    library, published, tmp_path, kind
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(library.folders["nli/mnli@ukp"], copy)
+    adapted = attached(library)
+    name = adapted.load(copy)
+    adapted.add_fusion(name, name="own")
+    adapted.add_head("own", labels=["no", "yes"])
+    randomise(adapted.adapters[name])
+
+    save = {
+        "adapter": lambda: adapted.save(name, copy),
+        "fusion": lambda: adapted.save_fusion("own", copy),
+        "head": lambda: adapted.save_head("own", copy),
+    }
+    save[kind]()
+
+    assert not (copy / "manifest.json").exists()
+
+
 def test_an_adapter_whose_name_is_taken_gets_that_of_its_reference(library, published, inputs):
     adapted = attached(library)
     adapted.add("a")

@@ -48,9 +48,11 @@ def read_adapter(
     envelope, tensors = folders.read_folder(folder, folders.ADAPTER)
     check_base(envelope, backbone, folder, any_base=any_base)
     tensors = _current(tensors, backbone)
-    config = method.read(legacy.current_config(envelope, tensors))
+    path = folder / folders.ADAPTER.config
+    folders.required(envelope, "config", dict, path)
+    config = method.read(legacy.current_config(envelope, tensors, path))
     adapter = new_adapter(config, backbone, empty=True)
-    name: str | None = envelope.get("name")
+    name = None if envelope.get("name") is None else folders.required(envelope, "name", str, path)
     fill(
         adapter_entries(adapter, backbone, name or _found_name(tensors)), tensors, backbone, folder
     )
@@ -88,15 +90,18 @@ def read_fusion(
     envelope, tensors = folders.read_folder(folder, folders.FUSION)
     check_base(envelope, backbone, folder, any_base=any_base)
     tensors = _current(tensors, backbone)
-    name = str(envelope["name"])
-    names = tuple(envelope.get("adapter_names") or name.split(","))
-    config = formats.read_fusion(envelope["config"])
+    path = folder / folders.FUSION.config
+    name = folders.required(envelope, "name", str, path)
+    names = name.split(",")
+    if envelope.get("adapter_names"):
+        names = [str(member) for member in folders.required(envelope, "adapter_names", list, path)]
+    config = formats.read_fusion(_fusion_config(envelope, path))
     fusion = new_fusion(config, backbone, names, members, empty=True)
     own = _only(tensors, f"adapter_fusion_layer.{name}")
     fill(fusion_entries(fusion, backbone, name), own, backbone, folder)
     for layer in fusion.layers():
         if config.temperature and "temperature" in envelope:
-            layer.temperature.fill_(envelope["temperature"])
+            layer.temperature.fill_(float(folders.required(envelope, "temperature", float, path)))
     return name, fusion
 
 
@@ -146,15 +151,18 @@ def read_head(
     """
     envelope, tensors = folders.read_folder(folder, folders.HEAD)
     check_base(envelope, backbone, folder, any_base=any_base)
+    path = folder / folders.HEAD.config
     if envelope.get("config") is not None:
-        name = str(envelope["name"])
-        flexible = heads.build(envelope["config"], backbone, empty=True)
+        name = folders.required(envelope, "name", str, path)
+        config = folders.required(envelope, "config", dict, path)
+        flexible = heads.build(config, backbone, empty=True)
         own = _only(tensors, f"heads.{name}")
         fill(head_entries(flexible, name), own, backbone, folder)
         return name, flexible
-    if envelope["model_class"] == backbone.model_class and backbone.has_static_head:
-        static = StaticHead(model, tensors, envelope.get("label2id") or {}, folder)
-        return None, static
+    model_class = folders.required(envelope, "model_class", str, path)
+    labels = folders.required({"label2id": {}} | _without_none(envelope), "label2id", dict, path)
+    if model_class == backbone.model_class and backbone.has_static_head:
+        return None, StaticHead(model, tensors, labels, folder)
     converted, tensors = heads.from_static(envelope, tensors, backbone)
     fill(head_entries(converted, "static"), tensors, backbone, folder)
     return None, converted
@@ -263,6 +271,17 @@ def _found_name(tensors: Mapping[str, Tensor]) -> str:
     return next(
         (key.split(".adapters.")[1].split(".")[0] for key in tensors if ".adapters." in key), ""
     )
+
+
+def _fusion_config(envelope: Mapping[str, Any], path: Path) -> Mapping[str, Any] | str:
+    """The config object, or a preset's name."""
+    if isinstance(envelope.get("config"), str):
+        return str(envelope["config"])
+    return folders.required(envelope, "config", dict, path)
+
+
+def _without_none(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in envelope.items() if value is not None}
 
 
 def _only(tensors: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:

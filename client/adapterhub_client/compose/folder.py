@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,7 @@ from adapterhub_client.errors import Corrupt, NotAnAdapter
 from adapterhub_client.wire import MANIFEST_FILE
 
 Format = Literal["safetensors", "bin"]
+Required = TypeVar("Required")
 VERSION = "adapters.1.3.0"
 
 
@@ -60,12 +61,32 @@ def read_folder(folder: Path, files: Files) -> tuple[dict[str, Any], dict[str, T
     if not config.is_file() or weights is None:
         raise NotAnAdapter(folder, [files.config, f"{files.safetensors} or {files.bin}"])
     try:
-        envelope: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-        return envelope, _read_tensors(weights)
+        envelope = json.loads(config.read_text(encoding="utf-8"))
+        tensors = _read_tensors(weights)
     except (ValueError, SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
         # One line: torch goes on with how to switch the check off.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Corrupt(f"'{folder}' cannot be read: {reason}") from error
+    if not isinstance(envelope, dict):
+        raise Corrupt(f"'{config}' holds no object.")
+    if not isinstance(tensors, dict) or not all(map(_is_named_tensor, tensors.items())):
+        raise Corrupt(f"'{weights}' holds more than named tensors.")
+    return envelope, tensors
+
+
+def required(envelope: Mapping[str, Any], key: str, kind: type[Required], path: Path) -> Required:
+    """What an envelope has under a key.
+
+    Raises:
+        Corrupt: It is not there, or of another kind.
+    """
+    value: Any = envelope.get(key)
+    if kind is float and type(value) is int:
+        value = float(value)
+    if not isinstance(value, kind):
+        fault = f"has no {key!r}" if value is None else f"has {value!r} as its {key!r}"
+        raise Corrupt(f"'{path}' {fault}.")
+    return value
 
 
 @contextmanager
@@ -108,8 +129,11 @@ def write_folder(
         save_file(plain, folder / files.safetensors)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold anything
     if path.suffix == ".safetensors":
         return load_file(path)
-    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return tensors
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_named_tensor(item: tuple[object, object]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)

@@ -1,9 +1,12 @@
 """What older versions of the reference library wrote differently, made current on reading."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from adapterhub_client.errors import Corrupt
 
 _OLD_KEYS = (
     "attention_text_task_adapters",
@@ -22,11 +25,16 @@ def current_key(key: str) -> str:
     return key.replace("invertible_lang_adapters", "invertible_adapters")
 
 
-def current_config(envelope: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def current_config(
+    envelope: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
+) -> dict[str, Any]:
     """The `config` object of an `adapter_config.json` of any age, as it would be written today.
 
     A file without a version is older than version 3. The first version announced invertible adapters in task adapters
     that never had any.
+
+    Raises:
+        Corrupt: What it says of them cannot be read.
     """
     config = dict(envelope["config"])
     if "version" not in envelope and isinstance(config.get("non_linearity"), str):
@@ -34,6 +42,8 @@ def current_config(envelope: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
         config["non_linearity"] = _OLD_ACTIVATIONS.get(name, name)
     nested = config.pop("invertible_adapter", None)
     if nested:
+        if not isinstance(nested, dict) or not nested.keys() >= {"block_type", "reduction_factor"}:
+            raise Corrupt(f"'{path}' has {nested!r} as its 'invertible_adapter'.")
         config["inv_adapter"] = nested["block_type"]
         config["inv_adapter_reduction_factor"] = nested["reduction_factor"]
     has_invertible = any("invertible_adapters." in key for key in tensors)

@@ -83,6 +83,17 @@ def test_the_temperature_of_a_fusion_is_saved(tmp_path, inputs):
     assert next(adapted.fusions["again"].layers()).temperature.item() == pytest.approx(49.95)
 
 
+def test_a_temperature_may_be_a_whole_number(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    fused(adapted, "a", "b", config={"temperature": True})
+    adapted.save_fusion("a,b", tmp_path)
+    edit(tmp_path / "adapter_fusion_config.json", temperature=7)
+
+    adapted.load_fusion(tmp_path, name="again")
+
+    assert next(adapted.fusions["again"].layers()).temperature.item() == 7.0
+
+
 def test_saving_over_what_was_loaded_keeps_it_usable(tmp_path, inputs):
     """The file is mapped into memory while it is read; weights must not point into it."""
     adapted = make_adapted("bert", ["seq_bn"])
@@ -269,6 +280,80 @@ def test_a_broken_file_is_corrupt(form, tmp_path):
     (tmp_path / name).write_bytes(b"not tensors at all")
 
     with pytest.raises(Corrupt):
+        adapted.load(tmp_path, name="b")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """One folder of every kind; the model they are of."""
+    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
+    fused(adapted, "a", "b")
+    adapted.add_head("top", labels=["no", "yes"])
+    adapted.save("a", tmp_path)
+    adapted.save_fusion("a,b", tmp_path)
+    adapted.save_head("top", tmp_path)
+    return adapted
+
+
+LOADS = {
+    "adapter_config.json": lambda adapted, folder: adapted.sources._load_adapter(  # noqa: SLF001
+        folder, "x", None, any_base=True
+    ),
+    "adapter_fusion_config.json": lambda adapted, folder: adapted.load_fusion(folder, "x"),
+    "head_config.json": lambda adapted, folder: adapted.load_head(folder, "x"),
+}
+
+
+@pytest.mark.parametrize("file", LOADS)
+@pytest.mark.parametrize(
+    "text", ["[]", '"text"', "null", "7", "{}", '{"config": 7, "name": 7}', '{"config": [1]}']
+)
+def test_json_that_is_no_config_is_corrupt_and_named(file, text, folders, tmp_path):
+    (tmp_path / file).write_text(text)
+
+    with pytest.raises(Corrupt, match=file):
+        LOADS[file](folders, tmp_path)
+
+    assert "x" not in {*folders.adapters, *folders.fusions, *folders.heads}
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        pytest.param("adapter_config.json", {"config": None}, id="adapter without a config"),
+        pytest.param("adapter_config.json", {"name": ["a"]}, id="adapter named by a list"),
+        pytest.param(
+            "adapter_config.json", {"config": {"invertible_adapter": {"x": 1}}}, id="invertible"
+        ),
+        pytest.param("adapter_fusion_config.json", {"name": None}, id="fusion without a name"),
+        pytest.param("adapter_fusion_config.json", {"config": None}, id="fusion without a config"),
+        pytest.param("adapter_fusion_config.json", {"adapter_names": 3}, id="members no list"),
+        pytest.param(
+            "adapter_fusion_config.json",
+            {"config": {"temperature": True}, "temperature": "hot"},
+            id="temperature",
+        ),
+        pytest.param("head_config.json", {"name": None}, id="head without a name"),
+        pytest.param(
+            "head_config.json", {"config": None, "model_class": None}, id="head without a class"
+        ),
+        pytest.param("head_config.json", {"config": None, "label2id": ["no"]}, id="labels"),
+    ],
+)
+def test_a_config_without_what_it_needs_is_corrupt_and_named(file, changes, folders, tmp_path):
+    edit(tmp_path / file, **changes)
+
+    with pytest.raises(Corrupt, match=file):
+        LOADS[file](folders, tmp_path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"key": 7}, {3: torch.ones(2)}])
+def test_a_pickle_of_something_else_is_corrupt(content, tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.save("a", tmp_path, format="bin")
+    torch.save(content, tmp_path / "pytorch_adapter.bin")
+
+    with pytest.raises(Corrupt, match="holds more than named tensors"):
         adapted.load(tmp_path, name="b")
 
 

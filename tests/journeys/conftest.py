@@ -100,10 +100,11 @@ class Client:
         if token:
             self.environment["ADAPTERHUB_TOKEN"] = token
 
-    def start(self, *arguments):
+    def start(self, *arguments, stdin=subprocess.DEVNULL):
         return subprocess.Popen(
             [BIN / "adapterhub-client", *map(str, arguments)],
             env=self.environment,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import time
 import uuid
 
@@ -394,6 +395,17 @@ def test_login_remembers_and_whoami_tells(client, server, write_token):
     assert code == 0, err
     assert "me" in out
     assert client.json("whoami")["name"] == "me"
+
+
+def test_a_token_can_come_through_a_pipe(client, server, write_token):
+    del client.environment["ADAPTERHUB_TOKEN"]
+    process = client.start("login", server.url, stdin=subprocess.PIPE)
+
+    out, err = process.communicate(write_token + "\n", timeout=60)
+
+    assert process.returncode == 0, err
+    assert "as me" in out
+    assert not err
 
 
 def test_search_and_show_tell_what_was_published(published, client):

@@ -1,5 +1,7 @@
 """Who asks, and where: login, whoami, config."""
 
+import sys
+
 import click
 
 from adapterhub_client.cli import output
@@ -13,7 +15,7 @@ def login(url: str | None, token: str | None) -> None:
     from adapterhub_client import settings
 
     address = settings.load(url).url
-    secret = token or click.prompt(f"Token for {address}", hide_input=True, err=True)
+    secret = token or _asked(address)
     with output.hub(address, secret) as hub:
         account = hub.whoami()
     path = settings.remember(address, secret)
@@ -53,3 +55,10 @@ def config(url: str | None, token: str | None, *, as_json: bool) -> None:
     output.data(
         shown, as_json=as_json, text="\n".join(f"{key:6} {value}" for key, value in shown.items())
     )
+
+
+def _asked(address: str) -> str:
+    """The token as a person types it, unseen, or as a pipe brings it."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().strip()
+    return str(click.prompt(f"Token for {address}", hide_input=True, err=True))

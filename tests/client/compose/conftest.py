@@ -1,6 +1,7 @@
 """Tiny transformers with random weights, one per architecture, and adapters strong enough to be seen."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 import transformers
 from torch import nn
 
-from adapterhub_client import compose
+from adapterhub_client import compose, wire
+from adapterhub_client.errors import Ambiguous
+from adapterhub_client.formats import method as formats
 
 torch.set_num_threads(1)
 transformers.logging.disable_progress_bar()
@@ -90,3 +93,70 @@ def inputs():
 @pytest.fixture(params=sorted(CONFIGS))
 def architecture(request):
     return request.param
+
+
+class Library:
+    """Stands in for a hub: published folders, each with its manifest, by pinned and by plain reference."""
+
+    def __init__(self, root):
+        self.root = root
+        self.folders = {}
+        self.pulled = []
+
+    def publish(self, reference, folder, *, format="adapters", root=None):  # noqa: A002 - the manifest's word
+        task, _, rest = reference.partition("/")
+        name, _, org = rest.partition("@")
+        manifest = wire.Manifest(
+            reference=wire.Name(task=task, name=name, org=org),
+            base=wire.Base(name="tiny", architecture="bert", fingerprint=root),
+            method=wire.Method(
+                name="seq_bn", config_id=formats.config_id(formats.SEQ_BN.to_dict()), format=format
+            ),
+        )
+        kept = self.root / f"{task}-{name}-{org}-{len(self.folders)}"
+        shutil.copytree(folder, kept)
+        (kept / "manifest.json").write_bytes(wire.canonical(manifest))
+        self.folders[reference] = kept
+        self.folders[f"{reference}:{wire.digest(manifest)}"] = kept
+        return wire.digest(manifest)
+
+    def pull(self, reference, *, base, allow_base_mismatch):
+        assert base.root.startswith("sha256:")
+        assert not allow_base_mismatch
+        self.pulled.append(reference)
+        if reference not in self.folders:
+            raise Ambiguous(f"{reference} has several versions.")
+        return self.folders[reference]
+
+
+@pytest.fixture
+def library(tmp_path):
+    return Library(tmp_path / "library")
+
+
+@pytest.fixture
+def published(library, tmp_path):
+    """Two adapters, published: nli/mnli@ukp and sts/qqp@ukp."""
+    adapted = make_adapted("bert", ["seq_bn", "double_seq_bn"])
+    digests = {}
+    for name, reference in (("a", "nli/mnli@ukp"), ("b", "sts/qqp@ukp")):
+        adapted.save(name, tmp_path / name)
+        digests[reference] = library.publish(reference, tmp_path / name)
+    return digests
+
+
+def attached(library):
+    return compose.attach(make_model(), hub=library)
+
+
+def published_fusion(library, tmp_path, expression="fuse(mnli, qqp)"):
+    """A fusion over the two, trained on another machine and published; the logits it gives."""
+    adapted = attached(library)
+    adapted.load("nli/mnli@ukp", name="mnli")
+    adapted.load("sts/qqp@ukp", name="qqp")
+    adapted.add_fusion("mnli", "qqp")
+    randomise(adapted.fusions["mnli,qqp"], seed=5, std=0.1)
+    adapted.add_head("rte", labels=["no", "yes"])
+    adapted.activate(expression, head="rte")
+    adapted.save_fusion("mnli,qqp", tmp_path / "fusion", head="rte")
+    return adapted

@@ -11,24 +11,8 @@ from adapterhub_client import fingerprint
 from adapterhub_client.compose.shelf import Pin
 from adapterhub_client.errors import Corrupt, WrongBase
 from adapterhub_client.fingerprint import Fingerprint
+from adapterhub_client.formats.folder import COMPOSITION_FILE, CompositionFile
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE, MANIFEST_FILE, Manifest
-
-COMPOSITION_FILE = "composition.json"
-
-
-class MemberPin(msgspec.Struct, frozen=True):
-    """A member as a `composition.json` has it; reference and digest are null where it was never published."""
-
-    name: str
-    reference: str | None = None
-    digest: str | None = None
-
-
-class CompositionFile(msgspec.Struct, frozen=True):
-    """A `composition.json`."""
-
-    expression: str
-    members: list[MemberPin] = []
 
 
 class BaseCheck:

@@ -13,15 +13,13 @@ from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.provenance import (
-    COMPOSITION_FILE,
     BaseCheck,
-    CompositionFile,
-    MemberPin,
 )
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.statichead import StaticHead
 from adapterhub_client.errors import CompositionError, NotAnAdapter
+from adapterhub_client.formats.folder import COMPOSITION_FILE, CompositionFile, MemberPin
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 
 STATIC_HEAD = "default"

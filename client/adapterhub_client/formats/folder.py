@@ -31,7 +31,7 @@ from adapterhub_client.wire import (
 CONFIG = "adapter_config.json"
 HEAD_CONFIG = "head_config.json"
 FUSION_CONFIG = "adapter_fusion_config.json"
-COMPOSITION = "composition.json"
+COMPOSITION_FILE = "composition.json"
 RUN = "push.json"
 LOOKED_FOR = (
     f"{CONFIG} (adapters or PEFT)",
@@ -58,7 +58,7 @@ CONVERTED = {
 PUBLISHED = {
     *CONVERTED.values(),
     BASE_FINGERPRINT_FILE,
-    COMPOSITION,
+    COMPOSITION_FILE,
     CONFIG,
     FUSION_CONFIG,
     HEAD_CONFIG,
@@ -86,19 +86,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     lineage: list[Lineage] = []
 
 
-class _SavedMember(msgspec.Struct, frozen=True):
-    """A member in a ``composition.json``; without a pin where it was never published."""
+class MemberPin(msgspec.Struct, frozen=True):
+    """A member in a ``composition.json``; reference and digest are null where it was never published."""
 
     name: str
     reference: str | None = None
     digest: str | None = None
 
 
-class _Saved(msgspec.Struct, frozen=True):
+class CompositionFile(msgspec.Struct, frozen=True):
     """A ``composition.json``."""
 
     expression: str
-    members: list[_SavedMember] = []
+    members: list[MemberPin] = []
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,15 +217,15 @@ def _heads(folder: Path) -> list[Head]:
 
 
 def _composition(folder: Path) -> Composition:
-    if not (folder / COMPOSITION).is_file():
+    if not (folder / COMPOSITION_FILE).is_file():
         raise CompositionError(
             f"'{folder}' holds a fusion, but not which adapters it fuses.",
-            hint=f"save it with `adapted.save_fusion(name, folder)`: it writes {COMPOSITION}",
+            hint=f"save it with `adapted.save_fusion(name, folder)`: it writes {COMPOSITION_FILE}",
         )
     try:
-        saved = msgspec.json.decode((folder / COMPOSITION).read_bytes(), type=_Saved)
+        saved = msgspec.json.decode((folder / COMPOSITION_FILE).read_bytes(), type=CompositionFile)
     except msgspec.DecodeError as error:
-        raise UsageError(f"'{folder / COMPOSITION}' cannot be read: {error}.") from error
+        raise UsageError(f"'{folder / COMPOSITION_FILE}' cannot be read: {error}.") from error
     pinned = [
         Member(name=member.name, reference=member.reference, digest=member.digest)
         for member in saved.members

@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
 
 from adapterhub_client import wire
 
@@ -58,3 +62,33 @@ def make_manifest(
         ],
         **changes,
     )
+
+
+ADAPTER_CONFIG = {
+    "config": {
+        "mh_adapter": False,
+        "output_adapter": True,
+        "reduction_factor": 16,
+        "non_linearity": "relu",
+        "original_ln_before": True,
+        "original_ln_after": True,
+        "residual_before_ln": True,
+    },
+    "hidden_size": 32,
+    "model_type": "bert",
+    "model_name": "tiny",
+    "name": "a",
+    "version": "adapters.1.3.0",
+}
+
+
+def make_folder(folder: Path, *, size_bytes: int = 4000, seed: int = 0) -> Path:
+    """Write an adapter folder whose weights have about this size."""
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(ADAPTER_CONFIG))
+    values = np.random.default_rng(seed).standard_normal(size_bytes // 4).astype(np.float32)
+    save_file(
+        {"encoder.layer.0.output.adapters.a.adapter_down.0.weight": values},
+        folder / "adapter.safetensors",
+    )
+    return folder

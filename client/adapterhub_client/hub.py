@@ -11,15 +11,13 @@ from typing import Any, Self
 import httpx2
 import msgspec
 
-from adapterhub_client import admission, fingerprint, names, publication, settings, transfer
+from adapterhub_client import admission, bases, fingerprint, names, publication, settings, transfer
 from adapterhub_client.cache import Cache
 from adapterhub_client.errors import Corrupt, UsageError, WrongBase
 from adapterhub_client.fingerprint import (
     Comparison,
     Fingerprint,
     compare,
-    of_folder,
-    of_model,
 )
 from adapterhub_client.formats.folder import Run, inspect
 from adapterhub_client.names import Reference
@@ -132,7 +130,7 @@ class Hub:
             WrongBase: It was made for another base; the message names the tensors that differ.
         """
         wanted = _parsed(reference)
-        known = _base(base, self.cache.fingerprints)
+        known = bases.known(base, self.cache.fingerprints)
         found = self._find(wanted, known, config, fallback=fallback, any_base=allow_base_mismatch)
         self._check_base(wanted, found.manifest, known, any_base=allow_base_mismatch)
         return found
@@ -155,7 +153,7 @@ class Hub:
             HubError: As `resolve`.
         """
         wanted = _parsed(reference)
-        known = _base(base, self.cache.fingerprints)
+        known = bases.known(base, self.cache.fingerprints)
         pinned = wanted.version if names.DIGEST.fullmatch(wanted.version or "") else None
         if pinned is None or self.cache.manifest(pinned) is None:
             found = self._find(
@@ -262,7 +260,7 @@ class Hub:
             )
         with tempfile.TemporaryDirectory(prefix="adapterhub-push-") as scratch:
             sources = publication.sources(
-                content, _base(base, self.cache.fingerprints), Path(scratch)
+                content, bases.known(base, self.cache.fingerprints), Path(scratch)
             )
             manifest = publication.manifest(wanted, content, sources, details or Details(), run)
             draft = UploadDraft(manifest=manifest, private=bool(details and details.private))
@@ -347,7 +345,7 @@ class Hub:
             if comparison.caution:
                 warnings.warn(f"{wanted}: {comparison.caution}", stacklevel=3)
             return
-        refusal = _wrong_base(wanted, manifest, known, comparison)
+        refusal = bases.wrong(wanted, manifest, known, comparison)
         if not any_base:
             raise refusal
         warnings.warn(str(refusal), stacklevel=3)
@@ -365,7 +363,7 @@ class Hub:
                 nearest = (distance, manifest, comparison)
         if nearest is None:
             raise WrongBase(f"{wanted.adapter} has no version for {known.name}.")
-        raise _wrong_base(wanted, nearest[1], known, nearest[2])
+        raise bases.wrong(wanted, nearest[1], known, nearest[2])
 
     def _compare(self, manifest: Manifest, known: Fingerprint) -> Comparison | None:
         """Compare with the leaves the version carries; None where it carries none."""
@@ -383,33 +381,3 @@ class Hub:
 
 def _parsed(reference: str | Reference) -> Reference:
     return names.parse(reference) if isinstance(reference, str) else reference
-
-
-def _base(base: Any, cache: Path) -> Fingerprint | str | None:  # noqa: ANN401
-    """A base in any of the ways a person can name it: a fingerprint with its leaves where they can be had."""
-    if base is None or isinstance(base, Fingerprint):
-        return base
-    if isinstance(base, str | os.PathLike):
-        text = os.fspath(base)
-        is_folder = (
-            isinstance(base, os.PathLike) or Path(text).is_dir() or text.startswith((".", "/", "~"))
-        )
-        return of_folder(Path(text).expanduser(), cache=cache) if is_folder else text
-    if hasattr(base, "named_parameters") and hasattr(base, "config"):
-        return of_model(base)
-    raise UsageError(
-        f"{type(base).__name__} is no base model.",
-        hint="give a model, its folder, a fingerprint or a name",
-    )
-
-
-def _wrong_base(
-    wanted: Reference, manifest: Manifest, known: Fingerprint | str, comparison: Comparison | None
-) -> WrongBase:
-    made_for = f"{manifest.base.name} ({(manifest.base.fingerprint or 'no fingerprint')[:19]})"
-    found = f"{known.name} ({known.root[:19]})" if isinstance(known, Fingerprint) else known[:19]
-    why = comparison.sentence() if comparison else "their fingerprints differ"
-    return WrongBase(
-        f"{wanted.adapter} was made for {made_for}, not for {found}: {why}.",
-        differing=comparison.all_differing if comparison else (),
-    )

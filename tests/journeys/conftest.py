@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from adapterhub_client import compose
+from adapterhub_client import Hub, compose
 
 BIN = Path(sys.executable).parent
 
@@ -194,3 +194,14 @@ def trained(tmp_path_factory, base_folder):
 @pytest.fixture(scope="session")
 def trained_folder(trained):
     return trained[0]
+
+
+@pytest.fixture
+def hub(server, write_token, tmp_path):
+    with Hub(server.url, write_token, tmp_path / "cache") as opened:
+        yield opened
+
+
+@pytest.fixture
+def published(hub, trained):
+    return hub.push("nli/based@me", trained[0])

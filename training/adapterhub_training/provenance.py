@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapterhub_client.formats.folder import COMPOSITION, Run, read_json
+from adapterhub_client.formats.folder import COMPOSITION_FILE, Run, read_json
 from adapterhub_client.wire import Lineage, Metric, Training
 from adapterhub_training.experiment import Experiment
 from adapterhub_training.results import METRICS, Results
@@ -57,9 +57,9 @@ def hyperparameters(experiment: Experiment) -> dict[str, object]:
 
 def lineage(folder: Path) -> list[Lineage]:
     """The published versions a composition's members were pulled from."""
-    if not (folder / COMPOSITION).is_file():
+    if not (folder / COMPOSITION_FILE).is_file():
         return []
-    members = read_json(folder / COMPOSITION).get("members") or []
+    members = read_json(folder / COMPOSITION_FILE).get("members") or []
     return [
         Lineage(kind="member", digest=member["digest"])
         for member in members

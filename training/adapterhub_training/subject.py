@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adapterhub_client import compose, fingerprint, names
 from adapterhub_client.compose import Adapted
 from adapterhub_client.compose.shelf import Pin
-from adapterhub_client.formats.folder import COMPOSITION, read_json
+from adapterhub_client.formats.folder import COMPOSITION_FILE, read_json
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 from adapterhub_training import backbone
 from adapterhub_training.backbone import Backbone
@@ -200,7 +200,7 @@ def _exact(source: str, pin: Pin | None) -> str:
 
 def _load_unpublished(adapted: Adapted, method: FusionMethod, folder: Path) -> None:
     """Load the members of a saved fusion that no reference names, from where the experiment has them."""
-    members = read_json(folder / COMPOSITION)["members"]
+    members = read_json(folder / COMPOSITION_FILE)["members"]
     for source, member in zip(_sources(method), members, strict=True):
         if member.get("reference") is None:
             adapted.load(source, member["name"])

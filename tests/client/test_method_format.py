@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method
@@ -90,6 +92,32 @@ def test_the_id_of_a_fusion_is_the_reference_hubs(config, expected):
 )
 def test_a_config_is_called_after_the_nearest_preset(config, expected):
     assert method.method_name(config) == expected
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+KEYS = sorted({key for preset in method.PRESETS.values() for key in preset.to_dict()})
+ARCHITECTURES = [None, "None", "lora", "mtl_lora", "prefix_tuning", "reft", "bitfit", "union"]
+hostile = st.fixed_dictionaries(
+    {"architecture": st.sampled_from(ARCHITECTURES) | anything},
+    optional={key: anything for key in KEYS if key not in ("architecture", "configs")},
+)
+
+
+@given(hostile, st.none() | st.lists(hostile | anything, max_size=3))
+def test_any_config_has_a_name_and_is_read_or_refused(config, configs):
+    config = config | {"configs": configs}
+    refused, read = "", None
+    try:
+        read = method.read(config)
+    except CompositionError as refusal:
+        refused = str(refusal)
+
+    assert method.method_name(config)
+    assert refused.endswith(".") if read is None else method.read(read.to_dict()) == read
 
 
 def test_the_order_of_keys_and_what_is_false_do_not_matter_for_the_id():

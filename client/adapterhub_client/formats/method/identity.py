@@ -49,9 +49,9 @@ def method_name(config: Mapping[str, Any]) -> str:
     architecture = config.get("architecture")
     if architecture == "union":
         return _union_name(config)
-    traits_of = _TRAITS.get(str(architecture))
-    if traits_of is None:
-        return str(architecture)
+    if not isinstance(architecture, str | None) or architecture not in _TRAITS:
+        return str(architecture) or "unknown"
+    traits_of = _TRAITS[architecture]
     traits = traits_of(config)
 
     def differences(name: str) -> int:
@@ -64,13 +64,17 @@ def method_name(config: Mapping[str, Any]) -> str:
 
 def _union_name(config: Mapping[str, Any]) -> str:
     parts = config.get("configs")
-    if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
+    if not isinstance(parts, list) or not all(_is_single(part) for part in parts):
         return "union"
     traits = _union_traits(parts)
     for name in ("mam", "unipelt"):
         if traits == _union_traits(_CONFIGS[name]["configs"]):
             return name
     return "|".join(dict.fromkeys(method_name(part) for part in parts)) or "union"
+
+
+def _is_single(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("architecture") != "union"
 
 
 # What tells the presets apart; a width or an activation does not make another method.
@@ -104,8 +108,8 @@ def _union_traits(parts: list[Mapping[str, Any]]) -> list[tuple[str, bool]]:
     return sorted((method_name(part), bool(part.get("use_gating"))) for part in parts)
 
 
-_TRAITS: dict[str, Callable[[Mapping[str, Any]], tuple[Hashable, ...]]] = {
-    "None": _bottleneck_traits,
+_TRAITS: dict[str | None, Callable[[Mapping[str, Any]], tuple[Hashable, ...]]] = {
+    None: _bottleneck_traits,
     "lora": _lora_traits,
     "mtl_lora": lambda _config: (),
     "prefix_tuning": lambda config: (bool(config.get("flat")),),

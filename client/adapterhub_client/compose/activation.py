@@ -1,22 +1,30 @@
 """What is in effect on a model: a composition bound at every place, its hooks, and the heads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose import engine, expression
-from adapterhub_client.compose.engine import Bound
+from adapterhub_client.compose import copies as planning
+from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.heads import Head
-from adapterhub_client.compose.hooks import PlaceHooks
+from adapterhub_client.compose.hooks import Hooks, bind_slots, slot_hooks
+from adapterhub_client.compose.plan import Plan
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.statichead import StaticHead, exchange
+from adapterhub_client.errors import CompositionError
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
+
+    from adapterhub_client.compose.engine import Bound
+
+
+# Each binds a composition at one kind of spot; slots are bound apart, for their fusions.
+BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = []
 
 
 class FusionWeights(NamedTuple):
@@ -50,7 +58,8 @@ class Activation:
         heads: Sequence[Head],
         static: StaticHead | None,
         *,
-        as_reference: bool,
+        as_reference: bool = False,
+        skip_layers: Iterable[int] = (),
     ) -> None:
         """Put a composition and its heads into effect; a ``static`` head stands in for the model's own.
 
@@ -60,11 +69,16 @@ class Activation:
         for name in () if tree is None else expression.leaves(tree):
             if name not in self._shelf.adapters:
                 raise self._shelf.unknown(name)
-        bound = [] if tree is None else list(self._bind(tree, as_reference=as_reference))
+        copies = planning.plan(tree, self._shelf, self._backbone)
+        skipped = self._skipped(skip_layers)
+        plan = Plan(self._backbone, self._shelf, as_reference, skipped, copies)
+        bound = [] if tree is None else list(bind_slots(tree, plan))
+        others = [] if tree is None else [hooks for bind in BINDERS for hooks in bind(tree, plan)]
         self.clear()
         self.expression, self.heads, self._bound = tree, heads, bound
-        for place, part in bound:
-            hooks = PlaceHooks(self._backbone.layers[place.layer], place.slot, part)
+        if copies is not None:
+            self._handles.extend(planning.install(copies, self._backbone))
+        for hooks in [*others, *(slot_hooks(self._backbone, *part) for part in bound)]:
             self._handles.extend(hooks.install())
         if static is not None:
             self._own_head = static.exchange(self._model)
@@ -89,7 +103,7 @@ class Activation:
             for name, mixture in bound.mixtures:
                 if mixture.seen is not None:
                     weights = mixture.attention()
-                    yield FusionWeights(name, mixture.names, place.layer, place.slot.name, weights)
+                    yield FusionWeights(name, mixture.names, place.layer, place.spot.name, weights)
 
     def forget(self) -> None:
         """Drop what is kept of fusions: their parameters may have changed."""
@@ -104,11 +118,20 @@ class Activation:
             for _, mixture in bound.mixtures:
                 mixture.compiled()
 
-    def _bind(self, tree: Expression, *, as_reference: bool) -> Iterator[tuple[Place, Bound]]:
-        for place in self._backbone.places():
-            part = engine.bind(tree, self._shelf.at(place), as_reference=as_reference)
-            if part is not None:
-                yield place, part
+    def _skipped(self, layers: Iterable[int]) -> frozenset[int]:
+        """The layers to skip, all of which the model has to have.
+
+        Raises:
+            CompositionError: It has not.
+        """
+        skipped, count = frozenset(layers), len(self._backbone.layers)
+        unknown = sorted(layer for layer in skipped if not 0 <= layer < count)
+        if unknown:
+            raise CompositionError(
+                f"There is no layer {unknown[0]} to skip: {self._backbone.name!r} has {count} layers.",
+                hint=f"layers are counted from 0 to {count - 1}",
+            )
+        return skipped
 
     def _in_use(self, static: StaticHead | None) -> Iterator[tuple[str, str]]:
         if self.expression is not None:

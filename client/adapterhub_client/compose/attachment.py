@@ -1,6 +1,7 @@
 """Attach adapters to a frozen model, compose them, and detach without trace."""
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -74,7 +75,7 @@ class Adapted(nn.Module):
         return self.activation.expression
 
     def add(
-        self, name: str, method: str | Mapping[str, Any] | formats.Bottleneck = "seq_bn"
+        self, name: str, method: str | Mapping[str, Any] | formats.MethodConfig = "seq_bn"
     ) -> str:
         """Add a new adapter with fresh weights; returns its name.
 
@@ -82,7 +83,7 @@ class Adapted(nn.Module):
             CompositionError: The name is taken, or something of the method is not supported.
         """
         self._require_free("adapter", name, self.adapters)
-        config = methods.read(method)
+        config = methods.read(method, self.backbone)
         self.shelf.put("adapter", name, checkpoint.new_adapter(config, self.backbone, empty=False))
         return name
 
@@ -195,20 +196,25 @@ class Adapted(nn.Module):
         head: Heads = None,
         *,
         compat: Literal["adapters"] | None = None,
+        skip_layers: Iterable[int] = (),
     ) -> None:
         """Put a composition into effect, in place of the one before.
 
         ``composition`` is an expression, the name of a fusion, a published composition's reference, or None for heads
         alone. Without ``head``, the head
         that has the name of the composition's last adapter or of its fusion is used, or that came with the fusion,
-        if there is one; False uses none. ``compat="adapters"`` reads a stack in a fusion as the reference library does.
+        if there is one; False uses none. A parallel or batch-split composition takes several, in its children's order.
+        ``compat="adapters"`` gives the reference library's numbers where it is wrong: for averages, and for stacks
+        inside other blocks. In ``skip_layers`` nothing of the composition acts (AdapterDrop).
 
         Raises:
             CompositionError: A name is not loaded, or the parts do not fit; what was active stays so.
         """
         tree = self.lookup.tree(composition)
         chosen, static = self.lookup.heads(tree, head)
-        self.activation.put(tree, chosen, static, as_reference=compat == "adapters")
+        self.activation.put(
+            tree, chosen, static, as_reference=compat == "adapters", skip_layers=skip_layers
+        )
         if not self.training:
             self.activation.warm()
 
@@ -230,11 +236,9 @@ class Adapted(nn.Module):
         if not self.activation.heads:
             output: ModelOutput = self.model(*args, **inputs)
             return output
-        labels = inputs.pop("labels", None)
-        inputs["return_dict"] = True
-        outputs = self.backbone.module(*args, **inputs)
-        answer: ModelOutput = self.activation.heads[0].predict(outputs, labels)
-        return answer
+        active = self.activation.heads
+        named, context = heads.prepare(active, self.backbone, self._named(args) | inputs)
+        return heads.answer(active, self.backbone.module(**named), context)
 
     def attention(self) -> list[FusionWeights]:
         """What the active fusions attended to in the last batch, layer by layer."""
@@ -312,6 +316,11 @@ class Adapted(nn.Module):
         self._refresh()
 
     # ------------------------------------------------------------ private
+
+    def _named(self, arguments: Sequence[Any]) -> dict[str, Any]:
+        """The backbone's inputs without names by their names, since heads read some of them too."""
+        names = inspect.signature(self.backbone.module.forward).parameters
+        return dict(zip(names, arguments, strict=False))
 
     def _make_base_head_trainable(self, names: Sequence[str]) -> None:
         """Train the model's own head, and remember with what, since it is saved along."""

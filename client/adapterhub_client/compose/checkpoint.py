@@ -1,38 +1,29 @@
 """Modules to files and back: which tensor stands under which name, checked to the last one."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose import heads, legacy
+from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.errors import IncompatibleAdapter, WrongShape
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.fusion import HOTTEST, FusionLayer
 from adapterhub_client.compose.methods import method
+from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion
-from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.statichead import StaticHead
-from adapterhub_client.errors import WrongBase
+from adapterhub_client.errors import CompositionError, WrongBase
 from adapterhub_client.formats import method as formats
 
 FUSION_PARTS = ("query.weight", "query.bias", "key.weight", "key.bias", "value.weight")
-
-
-class Entry(NamedTuple):
-    """One tensor: the module that owns it, its name there, and its names in a file, the first of which is read."""
-
-    owner: nn.Module
-    name: str
-    keys: tuple[str, ...]
-
-    @property
-    def tensor(self) -> Tensor:
-        """The tensor itself."""
-        return self.owner.get_parameter(self.name)
 
 
 def read_adapter(
@@ -50,7 +41,7 @@ def read_adapter(
     tensors = _current(tensors, backbone)
     path = folder / folders.ADAPTER.config
     folders.required(envelope, "config", dict, path)
-    config = method.read(legacy.current_config(envelope, tensors, path))
+    config = method.read(legacy.current_config(envelope, tensors, path), backbone)
     adapter = new_adapter(config, backbone, empty=True)
     name = None if envelope.get("name") is None else folders.required(envelope, "name", str, path)
     fill(
@@ -59,14 +50,9 @@ def read_adapter(
     return name, adapter
 
 
-def new_adapter(config: formats.Bottleneck, backbone: Backbone, *, empty: bool) -> LoadedAdapter:
+def new_adapter(config: Any, backbone: Backbone, *, empty: bool) -> LoadedAdapter:  # noqa: ANN401
     """An adapter with a module at each place that its config asks for."""
-    kind = method.method_of(config)
-    modules = {
-        place: kind.build(config, backbone, place, empty=empty)
-        for place in kind.places(config, backbone)
-    }
-    return LoadedAdapter(config, modules)
+    return LoadedAdapter(config, method.build(config, backbone, empty=empty))
 
 
 def write_adapter(
@@ -97,6 +83,8 @@ def read_fusion(
         names = [str(member) for member in folders.required(envelope, "adapter_names", list, path)]
     config = formats.read_fusion(_fusion_config(envelope, path))
     fusion = new_fusion(config, backbone, names, members, empty=True)
+    # Trained as its library reads it: theirs runs a norm twice before a stack inside a fusion.
+    fusion.stacks_as_reference = envelope.get("library") != folders.LIBRARY
     own = _only(tensors, f"adapter_fusion_layer.{name}")
     fill(fusion_entries(fusion, backbone, name), own, backbone, folder)
     for layer in fusion.layers():
@@ -114,15 +102,12 @@ def new_fusion(
     empty: bool,
 ) -> LoadedFusion:
     """A fusion with a layer at each slot its members use, in every layer."""
-    slots = {
-        slot.name
-        for slot in backbone.architecture.slots
-        if any(getattr(members[name].config, slot.name) for name in names)
-    }
-    modules: dict[Place, nn.Module] = {
-        place: _fusion_layer(config, backbone, empty=empty)
-        for place in backbone.places()
-        if place.slot.name in slots
+    _require_bottlenecks(names, members)
+    used = {place.split()[-1] for name in names for place in members[name].places}
+    modules: dict[str, nn.Module] = {
+        str(place): _fusion_layer(config, backbone, empty=empty)
+        for place in backbone.places(Slot)
+        if place.spot.name in used
     }
     return LoadedFusion(config, tuple(names), modules)
 
@@ -133,6 +118,8 @@ def write_fusion(
     """Write a fusion as the `adapters` library would; it does not save the temperature, so that is added."""
     envelope = _envelope(backbone, name, fusion.config.to_dict())
     envelope["adapter_names"] = list(fusion.members)
+    if not fusion.stacks_as_reference:
+        envelope["library"] = folders.LIBRARY
     for layer in fusion.layers():
         if fusion.config.temperature:
             envelope["temperature"] = float(layer.temperature)
@@ -156,7 +143,7 @@ def read_head(
         name = folders.required(envelope, "name", str, path)
         config = folders.required(envelope, "config", dict, path)
         flexible = heads.build(config, backbone, empty=True)
-        own = _only(tensors, f"heads.{name}")
+        own = flexible.without_tied(_only(tensors, f"heads.{name}"), f"heads.{name}.")
         fill(head_entries(flexible, name), own, backbone, folder)
         return name, flexible
     model_class = folders.required(envelope, "model_class", str, path)
@@ -164,7 +151,8 @@ def read_head(
     if model_class == backbone.model_class and backbone.has_static_head:
         return None, StaticHead(model, tensors, labels, folder)
     converted, tensors = heads.from_static(envelope, tensors, backbone)
-    fill(head_entries(converted, "static"), tensors, backbone, folder)
+    own = converted.without_tied(tensors, "heads.static.")
+    fill(head_entries(converted, "static"), own, backbone, folder)
     return None, converted
 
 
@@ -175,7 +163,9 @@ def write_head(folder: Path, name: str, head: Any, backbone: Backbone, form: For
         folders.write_folder(folder, folders.HEAD, envelope, head.tensors(), form)
         return
     envelope = _envelope(backbone, name, head.to_dict())
-    folders.write_folder(folder, folders.HEAD, envelope, _tensors(head_entries(head, name)), form)
+    tensors = _tensors(head_entries(head, name))
+    tensors |= {f"heads.{name}.{own}": tensor for own, tensor in head.tied().items()}
+    folders.write_folder(folder, folders.HEAD, envelope, tensors, form)
 
 
 def check_base(
@@ -198,21 +188,15 @@ def check_base(
 
 def adapter_entries(adapter: LoadedAdapter, backbone: Backbone, name: str) -> Iterator[Entry]:
     """Every tensor of an adapter."""
-    kind = method.method_of(adapter.config)
-    for place in backbone.places():
-        if str(place) in adapter.places:
-            module = adapter.places[str(place)]
-            root = f"{backbone.path(place)}.adapters.{name}"
-            for own, leaves in kind.leaves(module).items():
-                yield Entry(module, own, tuple(f"{root}.{leaf}" for leaf in leaves))
+    yield from method.entries(adapter.config, dict(adapter.places.items()), backbone, name)
 
 
 def fusion_entries(fusion: LoadedFusion, backbone: Backbone, name: str) -> Iterator[Entry]:
     """Every tensor of a fusion."""
-    for place in backbone.places():
+    for place in backbone.places(Slot):
         if str(place) in fusion.places:
             layer = fusion.places[str(place)]
-            root = f"{backbone.path(place)}.adapter_fusion_layer.{name}"
+            root = f"{place.key}.adapter_fusion_layer.{name}"
             for own, _ in layer.named_parameters():
                 yield Entry(layer, own, (f"{root}.{own}",))
 
@@ -248,6 +232,16 @@ def fill(
         setattr(entry.owner.get_submodule(path), leaf, nn.Parameter(value, requires_grad=False))
 
 
+def _require_bottlenecks(names: Sequence[str], members: Mapping[str, LoadedAdapter]) -> None:
+    """Refuse members that a fusion cannot mix: it needs the up-projections of bottlenecks."""
+    for name in names:
+        if not any(isinstance(m, BottleneckAdapter) for m in members[name].places.values()):
+            raise CompositionError(
+                f"The adapter {name!r} has no bottleneck, so a fusion cannot mix it.",
+                hint="fuse bottleneck adapters; `average` and `parallel` take other methods too",
+            )
+
+
 def _fusion_layer(config: formats.Fusion, backbone: Backbone, *, empty: bool) -> FusionLayer:
     like = backbone.reference_parameter
     dropout = config.dropout_prob or backbone.setting(backbone.architecture.attention_dropout) or 0
@@ -266,11 +260,25 @@ def _current(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Ten
     return {legacy.current_key(key).removeprefix(prefix): value for key, value in tensors.items()}
 
 
+_GROUPS = (
+    "adapters",
+    "invertible_adapters",
+    "loras",
+    "prefix_tunings",
+    "prompt_tunings",
+    "refts",
+    "bitfits",
+)
+
+
 def _found_name(tensors: Mapping[str, Tensor]) -> str:
     """The adapter's name as it stands in the keys."""
-    return next(
-        (key.split(".adapters.")[1].split(".")[0] for key in tensors if ".adapters." in key), ""
-    )
+    for key in tensors:
+        parts = key.split(".")
+        for group, name in pairwise(parts):
+            if group in _GROUPS:
+                return name
+    return ""
 
 
 def _fusion_config(envelope: Mapping[str, Any], path: Path) -> Mapping[str, Any] | str:

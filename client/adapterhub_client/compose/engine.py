@@ -1,4 +1,4 @@
-"""Evaluates a composition at one place: one small pure function per node, bound to modules when it is activated."""
+"""Evaluates a composition at one slot: one small pure function per node, bound to modules when it is activated."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -6,8 +6,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adapterhub_client.compose import expression
-from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
+from adapterhub_client.compose import division, expression
+from adapterhub_client.compose.bank import Bank
+from adapterhub_client.compose.expression import (
+    Average,
+    BatchSplit,
+    Expression,
+    Fuse,
+    Leaf,
+    Parallel,
+    Split,
+    Stack,
+)
 from adapterhub_client.compose.fusion import FusionLayer, Member, Mixture
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.compose.stream import Source, Stream, push, put, read
@@ -21,6 +31,18 @@ class Modules(NamedTuple):
 
     adapters: Mapping[str, BottleneckAdapter]
     fusions: Mapping[str, FusionLayer]
+    stacks_as_reference: frozenset[str] = frozenset()
+    """the fusions that were trained with the reference library's reading of a stack inside them"""
+
+
+class Reading(NamedTuple):
+    """How a tree is to be read at a place."""
+
+    finish: Callable[["Bound", Stream], Tensor]
+    as_reference: bool = False
+    """as the reference library reads blocks inside blocks and averages, even where that is wrong"""
+    repeats: bool = False
+    """whether a parallel block copies the batch here, or finds it copied already"""
 
 
 class Bound(NamedTuple):
@@ -31,9 +53,11 @@ class Bound(NamedTuple):
     """what has to be recorded at the place, besides the sum"""
     starts_normed: bool
     """whether it begins by reading the LayerNorm's output"""
-    last: BottleneckAdapter
-    """the adapter whose config decides what happens afterwards"""
+    norms_after: bool
+    """whether the model's residual and LayerNorm follow"""
     mixtures: tuple[tuple[str, Mixture], ...] = ()
+    is_final: bool = False
+    """whether its parts end differently, so that nothing can follow it"""
 
 
 def stack(steps: Sequence[Step], stream: Stream) -> Stream:
@@ -67,55 +91,76 @@ def fuse(mixture: Mixture, stream: Stream, *, twice: bool = False) -> Stream:
 
 
 def finish(bound: Bound, stream: Stream) -> Tensor:
-    """What the place hands on: LN(f + x), or f where the last adapter wants no norm after it."""
-    if not bound.last.config.original_ln_after:
+    """What a post-norm place hands on: LN(f + x), or f where the last adapter wants no norm after it."""
+    if stream.done is not None:
+        return stream.done
+    if not bound.norms_after:
         return read(stream, Source.BRANCH)
     return stream.norm(read(stream, Source.SUM))
 
 
-def bind(tree: Expression, modules: Modules, *, as_reference: bool = False) -> Bound | None:
+def finish_branch(bound: Bound, stream: Stream) -> Tensor:
+    """What the branch of a pre-norm place hands on, to which the model then adds x."""
+    if stream.done is not None:
+        return stream.done
+    branch = read(stream, Source.BRANCH)
+    return branch if bound.norms_after else branch - read(stream, Source.SKIP)
+
+
+def finish_inside(_bound: Bound, stream: Stream) -> Tensor:
+    """What the branch hands on where the model adds its residual whatever the adapters' configs say."""
+    return stream.done if stream.done is not None else read(stream, Source.BRANCH)
+
+
+def bind(tree: Expression, modules: Modules, reading: Reading) -> Bound | None:
     """Bind an expression to the modules of a place; None where it has none there.
 
     Raises:
-        CompositionError: A block is not supported yet, or a fusion was never added.
+        CompositionError: The parts do not fit, or a fusion was never added.
     """
     match tree:
         case Leaf():
             return _bind_leaf(tree, modules)
         case Stack():
-            parts = [bind(child, modules, as_reference=as_reference) for child in tree.children]
+            parts = [bind(child, modules, reading) for child in tree.children]
             return _bind_stack([part for part in parts if part is not None])
         case Fuse():
-            return _bind_fuse(tree, modules, as_reference=as_reference)
-        case _:
-            raise CompositionError(f"`{tree.operator}` is not supported yet.")
+            return _bind_fuse(tree, modules, reading)
+        case Average() | Split() | BatchSplit() | Parallel():
+            return _bind_division(tree, modules, reading)
+    raise CompositionError(f"`{tree.operator}` is not supported yet.")
 
 
 def _bind_leaf(leaf: Leaf, modules: Modules) -> Bound | None:
     adapter = modules.adapters.get(leaf.name)
     if adapter is None:
         return None
-    return Bound(adapter, adapter.needs, adapter.reads is Source.NORMED, adapter)
+    after = adapter.config.original_ln_after
+    return Bound(adapter, adapter.needs, adapter.reads is Source.NORMED, after)
 
 
 def _bind_stack(parts: Sequence[Bound]) -> Bound | None:
     if not parts:
         return None
-    return Bound(
-        parts[0].step if len(parts) == 1 else partial(stack, [part.step for part in parts]),
-        frozenset().union(*(part.needs for part in parts)),
-        parts[0].starts_normed,
-        parts[-1].last,
-        tuple(mixture for part in parts for mixture in part.mixtures),
+    if any(part.is_final for part in parts[:-1]):
+        raise CompositionError(
+            "A block whose parts end differently (`original_ln_after`) can only stand last in a stack."
+        )
+    return parts[-1]._replace(
+        step=parts[0].step if len(parts) == 1 else partial(stack, [part.step for part in parts]),
+        needs=frozenset().union(*(part.needs for part in parts)),
+        starts_normed=parts[0].starts_normed,
+        mixtures=tuple(mixture for part in parts for mixture in part.mixtures),
     )
 
 
-def _bind_fuse(tree: Fuse, modules: Modules, *, as_reference: bool) -> Bound | None:
+def _bind_fuse(tree: Fuse, modules: Modules, reading: Reading) -> Bound | None:
     layer = modules.fusions.get(tree.fusion)
+    as_reference = reading.as_reference or tree.fusion in modules.stacks_as_reference
     members: list[Member] = []
     needs: set[Source] = set()
     for child in tree.children:
-        before, own = _divide(child, modules)
+        before, own = _last_of(child, modules)
         if own is None:
             continue
         members.append(Member(expression.last(child), own, before.step if before else None))
@@ -138,12 +183,100 @@ def _bind_fuse(tree: Fuse, modules: Modules, *, as_reference: bool) -> Bound | N
         partial(fuse, mixture, twice=as_reference),
         frozenset(needs),
         mixture.last.reads is Source.NORMED,
-        mixture.last,
+        mixture.last.config.original_ln_after,
         ((tree.fusion, mixture),),
     )
 
 
-def _divide(child: Expression, modules: Modules) -> tuple[Bound | None, BottleneckAdapter | None]:
+def _bind_division(
+    tree: Average | Split | BatchSplit | Parallel, modules: Modules, reading: Reading
+) -> Bound | None:
+    """Bind a block whose parts work side by side: on rows, on tokens, or on the same for their mean."""
+    inner = reading._replace(repeats=False)
+    parts = [bind(child, modules, inner) for child in tree.children]
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    needs = frozenset[Source]().union(*(part.needs for part in present))
+    first = next(part for part in parts if part is not None)
+    whole = first._replace(
+        needs=needs, mixtures=tuple(m for part in present for m in part.mixtures)
+    )
+    norms = {part.norms_after if part else True for part in parts}
+    steps = [part.step if part else None for part in parts]
+    leaves = _same_kind(tree, modules)
+    if reading.as_reference and any(isinstance(child, Stack) for child in tree.children):
+        source = modules.adapters[_first_present(tree, modules)].reads
+        whole = whole._replace(needs=needs | {Source.BRANCH, Source.SKIP})
+        steps = [
+            partial(division.normed_twice, step, source) if isinstance(child, Stack) else step
+            for step, child in zip(steps, tree.children, strict=True)
+        ]
+    if isinstance(tree, Average):
+        if len(norms) > 1:
+            raise CompositionError(
+                "An average needs parts that end alike: they differ in `original_ln_after`."
+            )
+        weights = division.weights_of(tree, as_reference=reading.as_reference)
+        return _bind_average(whole, weights, steps, leaves)
+    if len(norms) > 1:
+        # Each part ends in its own way, so it ends here.
+        steps = [
+            partial(division.ended, reading.finish, part or _untouched(first)) for part in parts
+        ]
+        whole = whole._replace(needs=needs | {Source.BRANCH, Source.SKIP}, is_final=True)
+        leaves = None
+    match tree:
+        case Split():
+            step: Step = partial(division.split, division.sizes_of(tree), steps)
+        case BatchSplit():
+            sizes = division.sizes_of(tree)
+            bank = Bank(leaves) if leaves else None
+            step = partial(division.by_rows, sizes, steps, bank)
+        case _:
+            bank = Bank(leaves) if leaves else None
+            step = partial(division.parallel, steps, bank, repeats=reading.repeats)
+    return whole._replace(step=step)
+
+
+def _bind_average(
+    whole: Bound,
+    weights: Sequence[float],
+    steps: Sequence[Step | None],
+    leaves: Sequence[BottleneckAdapter] | None,
+) -> Bound:
+    """Bind the weighted mean; adapters of one kind become one wide adapter."""
+    is_mean = abs(sum(weights) - 1.0) < division.ROUNDING
+    if not is_mean:
+        whole = whole._replace(needs=whole.needs | {Source.BRANCH, Source.SKIP})
+    if leaves and is_mean:
+        return whole._replace(step=partial(division.mean_of_bank, Bank(leaves), weights))
+    return whole._replace(step=partial(division.mean, steps, weights, is_mean=is_mean))
+
+
+def _untouched(like: Bound) -> Bound:
+    return like._replace(step=_same, norms_after=True)
+
+
+def _same(stream: Stream) -> Stream:
+    return stream
+
+
+def _same_kind(tree: expression.Block, modules: Modules) -> list[BottleneckAdapter] | None:
+    """The adapters of a block, where all its children are single adapters that can be computed as one product."""
+    if not all(
+        isinstance(child, Leaf) and child.name in modules.adapters for child in tree.children
+    ):
+        return None
+    adapters = [modules.adapters[name] for name in expression.leaves(tree)]
+    return adapters if Bank.can_hold(adapters) else None
+
+
+def _first_present(tree: Expression, modules: Modules) -> str:
+    return next(name for name in expression.leaves(tree) if name in modules.adapters)
+
+
+def _last_of(child: Expression, modules: Modules) -> tuple[Bound | None, BottleneckAdapter | None]:
     """A fused child: what runs before its last adapter, and that adapter."""
     present = [name for name in expression.leaves(child) if name in modules.adapters]
     if not present:

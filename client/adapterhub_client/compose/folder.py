@@ -22,6 +22,7 @@ from adapterhub_client.wire import MANIFEST_FILE
 Format = Literal["safetensors", "bin"]
 Required = TypeVar("Required")
 VERSION = "adapters.1.3.0"
+LIBRARY = "adapterhub"
 
 
 class Files(NamedTuple):

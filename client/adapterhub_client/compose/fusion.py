@@ -168,7 +168,7 @@ class Mixture:
             (adapters[0].act, sum(adapter.width for adapter in adapters))
             for adapters in (list(group) for _, group in groupby(self.shared, key=_activation))
         ]
-        own = [p for member in self.members for p in member.adapter.parameters()]
+        own = [p for member in self.members for p in member.adapter.sources()]
         self.stacked = Frozen(own, self._stack)
         self.compiled = Frozen([*own, *layer.parameters()], self._compile)
         self.seen: Tensor | None = None

@@ -1,18 +1,55 @@
-"""Puts a bound composition at a place of a layer, with public forward hooks only."""
+"""Puts a bound composition at a slot of a layer, with public forward hooks only."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adapterhub_client.compose.engine import Bound, finish
-from adapterhub_client.compose.sites import Slot
+from adapterhub_client.compose.engine import (
+    Bound,
+    Reading,
+    bind,
+    finish,
+    finish_branch,
+    finish_inside,
+)
+from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose.plan import Plan
+from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.stream import Source, Stream, read
 
 
-class PlaceHooks:
-    """The hooks of one place, for as long as a composition is active there.
+class Hooks(Protocol):
+    """A composition bound at one place."""
+
+    def install(self) -> Iterator[RemovableHandle]:
+        """Register the hooks; each handle removes one."""
+
+
+def bind_slots(tree: Expression, plan: Plan) -> Iterator[tuple[Place, Bound]]:
+    """Bind a composition at every slot where it has something."""
+    copies_at = plan.copies.slot if plan.copies else None
+    for place, modules in plan.places(Slot):
+        reading = Reading(finisher(cast("Slot", place.spot)), plan.as_reference, place == copies_at)
+        bound = bind(tree, modules, reading)
+        if bound is not None:
+            yield place, bound
+
+
+def slot_hooks(backbone: Backbone, place: Place, bound: Bound) -> Hooks:
+    """The hooks of a slot: around its LayerNorm, or at its branch where the model has none there."""
+    slot = place.spot
+    if not isinstance(slot, Slot):
+        raise TypeError(place)
+    if slot.norm is None:
+        return PreNormHooks(backbone, place, slot, bound)
+    return PostNormHooks(backbone.at(place), slot, bound)
+
+
+class PostNormHooks:
+    """The hooks of one slot of a post-norm model, for as long as a composition is active there.
 
     All work happens at the LayerNorm, which receives the sum f + x. A composition that begins with the LayerNorm's
     output runs after it, and so gets that output for nothing; one that does not runs before it, so that it is applied
@@ -21,19 +58,20 @@ class PlaceHooks:
 
     def __init__(self, layer: nn.Module, slot: Slot, bound: Bound) -> None:
         self._layer, self._slot, self._bound = layer, slot, bound
-        self._norm = layer.get_submodule(slot.norm)
+        self._norm = layer.get_submodule(slot.norm or "")
         self._branch: Tensor | None = None
         self._skip: Tensor | None = None
 
     def install(self) -> Iterator[RemovableHandle]:
         """Register the hooks; each handle removes one."""
-        if Source.BRANCH in self._bound.needs:
+        needs_branch = Source.BRANCH in self._bound.needs
+        if needs_branch and self._slot.branch is not None:
             module = self._layer.get_submodule(self._slot.branch)
             yield module.register_forward_hook(self._record_branch)
-        if Source.SKIP in self._bound.needs:
+        if Source.SKIP in self._bound.needs or (needs_branch and self._slot.branch is None):
             module = self._layer.get_submodule(self._slot.skip)
-            yield module.register_forward_pre_hook(self._record_skip)
-        if self._bound.starts_normed or not self._bound.last.config.original_ln_after:
+            yield module.register_forward_pre_hook(self._record_skip, with_kwargs=True)
+        if self._bound.starts_normed or not self._bound.norms_after or self._bound.is_final:
             yield self._norm.register_forward_hook(self._after_norm)
         else:
             yield self._norm.register_forward_pre_hook(self._before_norm)
@@ -41,8 +79,10 @@ class PlaceHooks:
     def _record_branch(self, _module: nn.Module, _args: object, output: Any) -> None:  # noqa: ANN401
         self._branch = output[0] if isinstance(output, tuple) else output
 
-    def _record_skip(self, _module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._skip = args[self._slot.skip_argument]
+    def _record_skip(
+        self, _module: nn.Module, args: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> None:
+        self._skip = argument(self._slot, args, options)
 
     def _after_norm(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return finish(self._bound, self._bound.step(self._stream(args[0], output)))
@@ -52,6 +92,60 @@ class PlaceHooks:
 
     def _stream(self, total: Tensor, normed: Tensor | None) -> Stream:
         """The stream at this moment; what was recorded is let go."""
-        stream = Stream(self._norm.forward, total, normed, self._branch, self._skip)
+        branch = self._branch
+        if branch is None and self._slot.branch is None and self._skip is not None:
+            branch = total - self._skip
+        stream = Stream(self._norm.forward, total, normed, branch, self._skip)
         self._branch = self._skip = None
         return stream
+
+
+class PreNormHooks:
+    """The hooks of one slot of a pre-norm model, which adds x to f itself; f is changed where it comes out."""
+
+    def __init__(self, backbone: Backbone, place: Place, slot: Slot, bound: Bound) -> None:
+        self._slot, self._bound = slot, bound
+        self._finish = finisher(slot)
+        self._branch_module = backbone.at(place, slot.branch)
+        self._skip_module = backbone.at(place, slot.skip)
+        self._norm = (
+            backbone.layers[-1].get_submodule(slot.norm_of_last_layer).forward
+            if slot.norm_of_last_layer
+            else _same
+        )
+        self._skip: Tensor | None = None
+
+    def install(self) -> Iterator[RemovableHandle]:
+        """Register the hooks; each handle removes one."""
+        yield self._skip_module.register_forward_pre_hook(self._record_skip, with_kwargs=True)
+        yield self._branch_module.register_forward_hook(self._change)
+
+    def _record_skip(
+        self, _module: nn.Module, args: tuple[Any, ...], options: Mapping[str, Any]
+    ) -> None:
+        self._skip = argument(self._slot, args, options)
+
+    def _change(self, _module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
+        branch = output[0] if isinstance(output, tuple) else output
+        skip, self._skip = self._skip, None
+        stream = self._bound.step(Stream(self._norm, None, None, branch, skip))
+        changed = self._finish(self._bound, stream)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+
+def finisher(slot: Slot) -> Callable[[Bound, Stream], Tensor]:
+    """How a slot ends: what becomes of the stream after the composition."""
+    if slot.norm is not None:
+        return finish
+    return finish_inside if slot.is_inside else finish_branch
+
+
+def argument(slot: Slot, args: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor:
+    """What a module was called with at the slot's skip argument."""
+    at = slot.skip_argument
+    found: Tensor = options[at] if isinstance(at, str) else args[at]
+    return found
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

@@ -1,7 +1,7 @@
 """What is loaded beside a model: adapters, fusions and heads by name, none of them part of the model."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
@@ -14,7 +14,7 @@ from adapterhub_client.compose.expression import Expression, Fuse, Leaf
 from adapterhub_client.compose.fusion import FusionLayer
 from adapterhub_client.compose.sites import Place
 from adapterhub_client.errors import CompositionError
-from adapterhub_client.formats.method import Bottleneck, Fusion
+from adapterhub_client.formats.method import Fusion
 
 FORBIDDEN_IN_NAMES = ".'\"\n\t"
 
@@ -27,14 +27,22 @@ class Pin(NamedTuple):
 
 
 class LoadedAdapter(nn.Module):
-    """One adapter: its config and its modules, by place."""
+    """One adapter: its config and its modules, by place or by what they are once."""
 
-    def __init__(self, config: Bottleneck, modules: dict[Place, nn.Module]) -> None:
+    def __init__(self, config: Any, modules: Mapping[str, nn.Module]) -> None:  # noqa: ANN401 - any method's
         super().__init__()
         self.config = config
-        self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
+        self.places = nn.ModuleDict(modules)
         self.trained_with_base_head = False
         self._pin: tuple[Pin, str] | None = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> "LoadedAdapter":  # noqa: FBT001, FBT002 - torch's own
+        """Train all of it, or nothing, but for what its method never trains."""
+        super().requires_grad_(requires_grad)
+        for module in self.modules():
+            for name in getattr(module, "never_trained", ()):
+                module.get_parameter(name).requires_grad = False
+        return self
 
     @property
     def pin(self) -> Pin | None:
@@ -60,11 +68,12 @@ class LoadedFusion(nn.Module):
     """One fusion: its config, its layers by place, its members' names, and what it was saved with."""
 
     def __init__(
-        self, config: Fusion, members: tuple[str, ...], modules: dict[Place, nn.Module]
+        self, config: Fusion, members: tuple[str, ...], modules: Mapping[str, nn.Module]
     ) -> None:
         super().__init__()
         self.config, self.members = config, members
-        self.places = nn.ModuleDict({str(place): module for place, module in modules.items()})
+        self.places = nn.ModuleDict(modules)
+        self.stacks_as_reference = False
         self.trained_with_base_head = False
         self.expression: str | None = None
         self.head: str | None = None
@@ -143,9 +152,14 @@ class Shelf(nn.Module):
                 kind.update(had)
             raise
 
-    def at(self, place: Place) -> Modules:
-        """The modules that stand at one place."""
-        return Modules(dict(_at(self.adapters, place)), dict(_at(self.fusions, place)))
+    def at(self, place: Place | str) -> Modules:
+        """The modules that stand at one place, or that adapters have once under a word."""
+        key = str(place)
+        return Modules(
+            dict(_at(self.adapters, key)),
+            dict(_at(self.fusions, key)),
+            frozenset(n for n, fusion in self.fusions.items() if fusion.stacks_as_reference),
+        )
 
     def unknown(self, name: str) -> CompositionError:
         """The error for a name that nothing has."""
@@ -163,7 +177,7 @@ class Shelf(nn.Module):
         return named
 
 
-def _at(loaded: dict[str, Any], place: Place) -> Iterator[tuple[str, Any]]:
+def _at(loaded: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
     for name, module in loaded.items():
-        if str(place) in module.places:
-            yield name, module.places[str(place)]
+        if key in module.places:
+            yield name, module.places[key]

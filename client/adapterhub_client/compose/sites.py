@@ -1,8 +1,9 @@
 """Where adapters attach: one table row per architecture, data instead of code.
 
-A row names, per transformer layer, the places that can hold an adapter. At each place three things are known: ``f``,
-what the sub-block put out; ``x``, the residual it is added to; and the LayerNorm that takes their sum. They are read
-with hooks on the modules named here, so an architecture whose modules do the same under other names is one more row.
+A row names the model's lists of layers and, per layer, the spots: slots, where a sub-block's output meets its
+residual (bottleneck adapters); projections, the linear layers (LoRA and its kin); and attentions, whose keys and values
+can be preceded by others (prefix tuning). All are read and changed with hooks on the modules named here, so an
+architecture whose modules do the same under other names is one more row; `declare` adds one at run time.
 """
 
 from collections.abc import Iterator
@@ -12,103 +13,29 @@ import msgspec
 from torch import nn
 
 from adapterhub_client.compose.errors import UnknownSite
+from adapterhub_client.compose.rows import ARCHITECTURES
+from adapterhub_client.compose.spots import Architecture, Layers, Spot
 
-
-class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """A place for adapters inside a layer; all paths are relative to the layer."""
-
-    name: str
-    """`mh_adapter` after attention, `output_adapter` after the feed-forward block, as in the configs"""
-    key: str
-    """where `adapters` keeps the modules of this place, which names their tensors in a file"""
-    norm: str
-    """the LayerNorm that takes f + x"""
-    branch: str
-    """the module whose output is f"""
-    skip: str
-    """the module whose positional argument is x"""
-    skip_argument: int
-
-
-class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: where the layers are, their slots, and the config's names for what we read from it."""
-
-    layers: str
-    """the path of the list of layers inside the backbone"""
-    slots: tuple[Slot, ...]
-    adapter_class: str
-    """the class of `adapters` with flexible heads, which is written into files so that it loads them"""
-    attention_dropout: str = "attention_probs_dropout_prob"
-    hidden_dropout: str = "hidden_dropout_prob"
-    classifier_dropout: str = "classifier_dropout"
-
-
-_BERT_SLOTS = (
-    Slot(
-        name="mh_adapter",
-        key="attention.output",
-        norm="attention.output.LayerNorm",
-        branch="attention.output.dropout",
-        skip="attention.output",
-        skip_argument=1,
-    ),
-    Slot(
-        name="output_adapter",
-        key="output",
-        norm="output.LayerNorm",
-        branch="output.dropout",
-        skip="output",
-        skip_argument=1,
-    ),
-)
-_DISTILBERT_SLOTS = (
-    Slot(
-        name="mh_adapter",
-        key="attention_adapters",
-        norm="sa_layer_norm",
-        branch="attention",
-        skip="attention",
-        skip_argument=0,
-    ),
-    Slot(
-        name="output_adapter",
-        key="output_adapters",
-        norm="output_layer_norm",
-        branch="ffn",
-        skip="ffn",
-        skip_argument=0,
-    ),
-)
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "bert": Architecture(
-        layers="encoder.layer", slots=_BERT_SLOTS, adapter_class="BertAdapterModel"
-    ),
-    "roberta": Architecture(
-        layers="encoder.layer", slots=_BERT_SLOTS, adapter_class="RobertaAdapterModel"
-    ),
-    "xlm-roberta": Architecture(
-        layers="encoder.layer", slots=_BERT_SLOTS, adapter_class="XLMRobertaAdapterModel"
-    ),
-    "distilbert": Architecture(
-        layers="transformer.layer",
-        slots=_DISTILBERT_SLOTS,
-        adapter_class="DistilBertAdapterModel",
-        attention_dropout="attention_dropout",
-        hidden_dropout="dropout",
-        classifier_dropout="seq_classif_dropout",
-    ),
-}
+SpotKind = type[Spot]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One slot of one layer."""
+    """One spot of one layer; a decoder's layers are counted on from the encoder's."""
 
     layer: int
-    slot: Slot
+    spot: Spot
+    root: str
+    """the path of the layer inside the backbone"""
+    key_root: str
+    """the same in the keys of files"""
 
     def __str__(self) -> str:
-        return f"{self.layer} {self.slot.name}"
+        return f"{self.layer} {self.spot.name}"
+
+    @property
+    def key(self) -> str:
+        """The spot's path inside the backbone, as it stands in the keys of files."""
+        return f"{self.key_root}.{self.spot.key}" if self.spot.key else self.key_root
 
 
 class Backbone:
@@ -120,7 +47,7 @@ class Backbone:
         if self.model_type not in ARCHITECTURES:
             raise UnknownSite(
                 f"There is no table of sites for the architecture {self.model_type!r}.",
-                hint="known: " + ", ".join(ARCHITECTURES),
+                hint="declare a row with `compose.declare`; known: " + ", ".join(ARCHITECTURES),
             )
         self.config = config
         self.architecture = ARCHITECTURES[self.model_type]
@@ -128,9 +55,13 @@ class Backbone:
         self.module: nn.Module = model.base_model  # type: ignore[assignment]
         self.has_static_head = self.module is not model
         self.model_class = type(model).__name__
-        layers = self.module.get_submodule(self.architecture.layers)
-        self.layers: list[nn.Module] = list(layers.children())
         self.hidden_size: int = config.hidden_size
+        self._layers = list(_all_layers(self.module, self.architecture))
+        if not self._layers:
+            raise UnknownSite(
+                f"{self.model_class!r} has no layers where the row for {self.model_type!r} has them.",
+                hint="rows: " + ", ".join(layers.path for layers in self.architecture.stacks),
+            )
 
     @property
     def name(self) -> str:
@@ -138,26 +69,79 @@ class Backbone:
         return str(getattr(self.config, "name_or_path", "") or self.model_type)
 
     @property
+    def layers(self) -> list[nn.Module]:
+        """All layers in the order of their numbers."""
+        return [self.module.get_submodule(root) for root, _, _ in self._layers]
+
+    @property
+    def first_decoder_layer(self) -> int | None:
+        """The number of the first layer of a decoder beside an encoder."""
+        numbers = (n for n, (_, _, layers) in enumerate(self._layers) if layers.is_decoder)
+        return next(numbers, None)
+
+    @property
     def reference_parameter(self) -> nn.Parameter:
         """A floating-point parameter whose device and dtype new modules take."""
         return next(
             parameter
-            for layer in self.layers
-            for parameter in layer.parameters()
+            for root, _, _ in self._layers
+            for parameter in self.module.get_submodule(root).parameters()
             if parameter.is_floating_point()
         )
 
-    def places(self) -> Iterator[Place]:
-        """Every place of every layer, in the order a forward pass reaches them."""
-        for layer in range(len(self.layers)):
-            for slot in self.architecture.slots:
-                yield Place(layer, slot)
+    def places(self, *kinds: SpotKind) -> Iterator[Place]:
+        """Every place of these kinds (of all, without any), in the order a forward pass reaches the layers."""
+        for layer, (root, key_root, layers) in enumerate(self._layers):
+            for spot in layers.spots:
+                if not kinds or isinstance(spot, kinds):
+                    yield Place(layer, spot, root, key_root)
 
-    def path(self, place: Place) -> str:
-        """The place's path inside the backbone, as it stands in the keys of files."""
-        return f"{self.architecture.layers}.{place.layer}.{place.slot.key}"
+    def at(self, place: Place, path: str | None = None) -> nn.Module:
+        """The layer of a place, or the module at a path relative to it."""
+        layer = self.module.get_submodule(place.root)
+        return layer.get_submodule(path) if path else layer
 
     def setting(self, name: str) -> float | None:
         """A number of the model's config under the architecture's own name for it."""
         value = getattr(self.config, name, None)
         return None if value is None else float(value)
+
+
+def declare(model_type: str, row: Architecture) -> None:
+    """Add a row of one's own for a model type, or replace one, for all models attached afterwards.
+
+    Raises:
+        UnknownSite: The row has no layers.
+    """
+    if not row.stacks:
+        raise UnknownSite(f"The row for {model_type!r} names no layers.", hint="give `stacks`")
+    ARCHITECTURES[model_type] = row
+
+
+def _all_layers(module: nn.Module, row: Architecture) -> Iterator[tuple[str, str, Layers]]:
+    """Each layer's path, its path in files, and the row's part it is of; absent lists are passed over."""
+    for layers in row.stacks:
+        for numbers in _expand(module, layers.path.split(".*"), ""):
+            key = layers.key or layers.path
+            yield _numbered(layers.path, numbers), _numbered(key, numbers), layers
+
+
+def _expand(module: nn.Module, parts: list[str], path: str) -> Iterator[tuple[str, ...]]:
+    """The numbers that the stars of a path stand for, in order."""
+    here = path + parts[0]
+    if len(parts) == 1:
+        yield ()
+        return
+    try:
+        listed = module.get_submodule(here)
+    except AttributeError:
+        return
+    for number, _ in listed.named_children():
+        for rest in _expand(module, parts[1:], f"{here}.{number}"):
+            yield (number, *rest)
+
+
+def _numbered(path: str, numbers: tuple[str, ...]) -> str:
+    for number in numbers:
+        path = path.replace("*", number, 1)
+    return path

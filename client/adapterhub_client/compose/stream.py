@@ -1,14 +1,15 @@
 """What flows through one place of a layer, and how a step of a composition changes it.
 
-With f the output of the sub-block and x the residual it joins, the model goes on with LN(f + x). A step hands on a
-changed f. Most steps only add to it, and then the sum s = f + x is all that has to be known: that is why seq_bn, and
-stacks and fusions of it, cost one hook on the LayerNorm and nothing else.
+With f the output of the sub-block and x the residual it joins, the model goes on with LN(f + x), or with f + x where it
+has no norm there. A step hands on a changed f. Most steps only add to it, and then the sum s = f + x is all that has to
+be known: that is why seq_bn, and stacks and fusions of it, cost one hook on the LayerNorm and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -22,7 +23,7 @@ class Source(Enum):
 
 
 class Stream(NamedTuple):
-    """The tensors at a place, as far as they are known.
+    """The tensors at a place, as far as they are known; ``done`` is what the place hands on, once that is settled.
 
     Shapes:
         all: (batch, length, features)
@@ -33,6 +34,7 @@ class Stream(NamedTuple):
     normed: Tensor | None = None
     branch: Tensor | None = None
     skip: Tensor | None = None
+    done: Tensor | None = None
 
 
 def read(stream: Stream, source: Source) -> Tensor:
@@ -56,6 +58,40 @@ def push(stream: Stream, change: Tensor) -> Stream:
 def put(stream: Stream, branch: Tensor) -> Stream:
     """The stream with another f."""
     return stream._replace(total=None, normed=None, branch=branch)
+
+
+def divide(stream: Stream, sizes: Sequence[int], dim: int) -> list[Stream]:
+    """The stream in parts, of so many rows (``dim`` 0) or tokens (1)."""
+    fields = [None if t is None else torch.split(t, list(sizes), dim) for t in stream[1:]]
+    return [
+        Stream(stream.norm, *(None if field is None else field[n] for field in fields))
+        for n in range(len(sizes))
+    ]
+
+
+def join(streams: Sequence[Stream], dim: int) -> Stream:
+    """The parts put together again; what not all of them know is known no more."""
+    fields = [
+        None if any(t is None for t in parts) else torch.cat(parts, dim)
+        for parts in zip(*(stream[1:] for stream in streams), strict=True)
+    ]
+    return Stream(streams[0].norm, *fields)
+
+
+def repeat(stream: Stream, copies: int) -> Stream:
+    """The stream over so many copies of the batch, one after the other."""
+    fields = [None if t is None else t.repeat(copies, 1, 1) for t in stream[1:]]
+    return Stream(stream.norm, *fields)
+
+
+def rows(stream: Stream) -> int:
+    """How many rows the batch has."""
+    return next(t.shape[0] for t in stream[1:] if t is not None)
+
+
+def tokens(stream: Stream) -> int:
+    """How many tokens the sequence has."""
+    return next(t.shape[1] for t in stream[1:] if t is not None)
 
 
 def _sum(stream: Stream) -> Tensor:

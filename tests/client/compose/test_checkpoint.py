@@ -230,14 +230,6 @@ def test_a_broken_file_is_corrupt(form, tmp_path):
         adapted.load(tmp_path, name="b")
 
 
-@pytest.mark.parametrize("option", ["inv_adapter='nice'", "phm_layer=True", "cross_adapter=True"])
-def test_options_of_a_later_issue_are_refused_by_name(option):
-    adapted = make_adapted("bert")
-
-    with pytest.raises(CompositionError, match=f"with '{option.split('=')[0]}' are not supported"):
-        adapted.add("a", f"seq_bn[{option}]")
-
-
 def test_a_task_adapter_of_the_first_version_loses_the_invertible_part_it_never_had(tmp_path):
     adapted = make_adapted("bert", ["seq_bn"])
     adapted.save("a", tmp_path)

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adapterhub_client.compose import expression
 from adapterhub_client.compose.fusion import FusionLayer, Member, Mixture
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.errors import CompositionError
@@ -324,10 +323,3 @@ def test_a_fusion_without_any_projection_is_refused():
 
     with pytest.raises(CompositionError, match="without query, key and value"):
         adapted.add_fusion("a", "b", config={"key": False, "query": False, "value": False})
-
-
-def test_blocks_of_a_later_issue_are_refused_by_name():
-    adapted = make_adapted("bert", ["seq_bn", "seq_bn"])
-
-    with pytest.raises(CompositionError, match="`parallel` is not supported yet"):
-        adapted.activate(expression.parse("parallel(a, b)"))

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
+from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.methods.activation import activation
 from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.stream import Source, Stream, push, put, read
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Bottleneck
@@ -88,6 +91,17 @@ class BottleneckAdapter(nn.Module):
         config = self.config
         return config.adapter_residual_before_ln and config.ln_after and not config.is_parallel
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only adds its scaled up-projection to f, so that several can be one product."""
+        parts = (self.norm_before, self.norm_after, self.gate)
+        adds = self.config.is_parallel or self.residual is Source.BRANCH
+        return adds and all(part is None for part in parts)
+
+    def sources(self) -> list[nn.Parameter]:
+        """All parameters its output depends on."""
+        return list(self.parameters())
+
     def encode(self, hidden: Tensor) -> Tensor:
         """The activated bottleneck."""
         if self.norm_before is not None:
@@ -125,8 +139,8 @@ class BottleneckAdapter(nn.Module):
         return put(stream, change + read(stream, self.residual))
 
 
-def check(config: Bottleneck) -> None:
-    """Refuse what is not supported yet.
+def check(config: Bottleneck, backbone: Backbone) -> None:
+    """Refuse what is not supported.
 
     Raises:
         CompositionError: Names the option.
@@ -134,7 +148,6 @@ def check(config: Bottleneck) -> None:
     asked = {
         "inv_adapter": bool(config.inv_adapter),
         "phm_layer": config.phm_layer,
-        "cross_adapter": config.cross_adapter,
         "stochastic_depth": config.stochastic_depth > 0,
     }
     for option, is_asked in asked.items():
@@ -151,35 +164,53 @@ def check(config: Bottleneck) -> None:
             hint="allowed: a number, learned, channel",
         )
     activation(config.non_linearity)
+    for place in places(config, backbone):
+        config.width(backbone.hidden_size, place.layer)
 
 
 def places(config: Bottleneck, backbone: Backbone) -> Iterator[Place]:
     """Where the config puts adapters: its slots, in all layers it does not leave out."""
-    for place in backbone.places():
-        if getattr(config, place.slot.name) and place.layer not in config.leave_out:
+    for place in backbone.places(Slot):
+        if getattr(config, place.spot.name) and place.layer not in config.leave_out:
             yield place
 
 
-def build(
-    config: Bottleneck, backbone: Backbone, place: Place, *, empty: bool
-) -> BottleneckAdapter:
-    """The module of one place, initialised; or empty, on the meta device."""
+def build(config: Bottleneck, backbone: Backbone, *, empty: bool) -> dict[str, nn.Module]:
+    """The modules by place, initialised; or empty, on the meta device."""
     like = backbone.reference_parameter
-    width = config.width(backbone.hidden_size, place.layer)
-    if empty:
-        return BottleneckAdapter(
-            config, backbone.hidden_size, width, torch.device("meta"), like.dtype
-        )
-    adapter = BottleneckAdapter(config, backbone.hidden_size, width, like.device, like.dtype)
-    with torch.no_grad(), torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
+    device = torch.device("meta") if empty else like.device
+    modules: dict[str, nn.Module] = {}
+    for place in places(config, backbone):
+        width = config.width(backbone.hidden_size, place.layer)
+        module = BottleneckAdapter(config, backbone.hidden_size, width, device, like.dtype)
+        if not empty:
+            initialise(module)
+        modules[str(place)] = module
+    return modules
+
+
+def entries(
+    config: Bottleneck, modules: Mapping[str, nn.Module], backbone: Backbone, name: str
+) -> Iterator[Entry]:
+    """Every tensor of the adapter, under the names of the `adapters` library."""
+    for place in places(config, backbone):
+        module = modules[str(place)]
+        for own, keys in leaves(module).items():
+            yield Entry(module, own, tuple(f"{place.key}.adapters.{name}.{key}" for key in keys))
+
+
+@torch.no_grad()
+def initialise(adapter: BottleneckAdapter) -> None:
+    """Fresh weights, as the config asks for."""
+    config = adapter.config
+    with torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
         if config.init_weights_seed:
             torch.manual_seed(config.init_weights_seed)
         _INITIALISERS[config.init_weights](adapter)
-    return adapter
 
 
-def leaves(module: nn.Module) -> Mapping[str, tuple[str, ...]]:
-    """The names of the tensors in a file of the `adapters` library."""
+def leaves(module: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 - modules know their parts by name
+    """The names of the tensors in a file, below the adapter's own."""
     names: dict[str, tuple[str, ...]] = {}
     linear = "adapter_down.0"
     for part, path in (

@@ -5,52 +5,102 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.methods import bottleneck
-from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
+
+Modules = Mapping[str, nn.Module]
 
 
 class Method(Protocol):
     """One way of adapting: a module of this package.
 
-    `places` says where a config puts modules, `build` makes one (on the meta device: empty, to be filled from a file),
-    and `leaves` names its tensors: the name in the module to the names in a file, the first of which is read.
+    An adapter's modules are kept by the place they act at, ``str(place)``, or by a word for what it has once:
+    `invertible`, `prompt`, `prefix`, `shared`. Modules of one kind of spot speak the same protocol, that of the file
+    which puts them there: `engine` for slots, `projection`, `attention`, `residual` and `embedding` for the others.
     """
 
-    def check(self, config: Any) -> None:  # noqa: ANN401 - each method has its own config
-        """Refuse what is not supported, with a sentence."""
-
-    def places(self, config: Any, backbone: Backbone) -> Iterator[Place]:  # noqa: ANN401
-        """Where this config puts modules."""
+    def check(self, config: Any, backbone: Backbone) -> None:  # noqa: ANN401 - each method has its own config
+        """Refuse what is not supported, or not on this model, with a sentence."""
 
     def build(
         self,
         config: Any,  # noqa: ANN401
         backbone: Backbone,
-        place: Place,
         *,
         empty: bool,
-    ) -> nn.Module:
-        """The module of one place."""
+    ) -> dict[str, nn.Module]:
+        """The modules, initialised; or empty, on the meta device, to be filled from a file."""
 
-    def leaves(self, module: nn.Module) -> Mapping[str, tuple[str, ...]]:
-        """The names in a file, below the adapter's own, of each tensor of a module."""
+    def entries(
+        self,
+        config: Any,  # noqa: ANN401
+        modules: Modules,
+        backbone: Backbone,
+        name: str,
+    ) -> Iterator[Entry]:
+        """Every tensor of an adapter of this name, with its names in a file, relative to the backbone."""
 
 
-def read(config: Mapping[str, Any] | str | formats.Bottleneck) -> formats.Bottleneck:
+METHODS: dict[type, Method] = {formats.Bottleneck: bottleneck}
+
+
+def read(
+    config: Mapping[str, Any] | str | formats.MethodConfig, backbone: Backbone
+) -> formats.MethodConfig:
     """A config from any of its forms: string, mapping, struct.
 
     Raises:
-        CompositionError: It is malformed, or something of it is not supported.
+        CompositionError: It is malformed, or something of it is not supported on this model.
     """
     if isinstance(config, str):
         config = formats.parse(config)
-    elif not isinstance(config, formats.Bottleneck):
+    elif isinstance(config, Mapping):
         config = formats.read(config)
-    method_of(config).check(config)
+    for part in parts(config):
+        method_of(part).check(part, backbone)
     return config
 
 
-def method_of(config: formats.Bottleneck) -> Method:  # noqa: ARG001 - one method so far
-    """The method that knows this config."""
-    return bottleneck
+def parts(config: formats.MethodConfig) -> list[Any]:
+    """The configs a union is made of; any other config alone."""
+    return list(config.configs) if isinstance(config, formats.Union) else [config]
+
+
+def build(config: formats.MethodConfig, backbone: Backbone, *, empty: bool) -> dict[str, nn.Module]:
+    """The modules of an adapter, initialised or empty.
+
+    Raises:
+        CompositionError: Two parts of a union want the same place.
+    """
+    modules: dict[str, nn.Module] = {}
+    for part in parts(config):
+        built = method_of(part).build(part, backbone, empty=empty)
+        twice = sorted(set(built) & set(modules))
+        if twice:
+            raise CompositionError(f"Two parts of the union want the same place: {twice[0]}.")
+        modules |= built
+    return modules
+
+
+def entries(
+    config: formats.MethodConfig, modules: Modules, backbone: Backbone, name: str
+) -> Iterator[Entry]:
+    """Every tensor of an adapter."""
+    for part in parts(config):
+        yield from method_of(part).entries(part, modules, backbone, name)
+
+
+def method_of(config: formats.MethodConfig) -> Method:
+    """The method that knows this config.
+
+    Raises:
+        CompositionError: None does.
+    """
+    if type(config) not in METHODS:
+        raise CompositionError(
+            f"Adapters of the kind {type(config).__name__} are not supported yet."
+        )
+    return METHODS[type(config)]

@@ -1,0 +1,127 @@
+"""Copies the batch for a parallel block, as late as possible: layers below its first adapter run once.
+
+Where that first adapter stands at a post-norm slot, the slot itself hands on the copies, and the layer up to there runs
+once as well. Elsewhere the layer's input is copied. The layers that follow are called with masks, positions and the
+like of the original batch, and get copies of these.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from adapterhub_client.compose import expression
+from adapterhub_client.compose.expression import Block, Expression, Parallel
+from adapterhub_client.compose.shelf import Shelf
+from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.spots import Slot
+from adapterhub_client.errors import CompositionError
+
+HIDDEN = "hidden_states"
+
+
+class Copies(NamedTuple):
+    """Where the batch of a parallel block is copied."""
+
+    number: int
+    place: Place | None = None
+    """the slot or layer where the copies are made; None for the embeddings' output"""
+
+    @property
+    def slot(self) -> Place | None:
+        """The slot that makes the copies itself."""
+        is_slot = self.place is not None and isinstance(self.place.spot, Slot)
+        return self.place if is_slot and self.place.spot.norm is not None else None  # type: ignore[union-attr]
+
+
+def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | None:
+    """Where the batch has to be copied; None where nothing is parallel.
+
+    Raises:
+        CompositionError: Parallel blocks of one composition differ in their number of parts.
+    """
+    blocks = list(_parallels(tree)) if tree is not None else []
+    if not blocks:
+        return None
+    counts = {len(block.children) for block in blocks}
+    if len(counts) > 1:
+        raise CompositionError(
+            f"The parallel blocks have {' and '.join(map(str, sorted(counts)))} parts; "
+            "a batch is copied once, so they need equally many."
+        )
+    names = {name for block in blocks for name in expression.leaves(block)}
+    used = {key for name in names for key in shelf.adapters[name].places}
+    if used & {"invertible", "prompt"} or backbone.architecture.is_layer_shared:
+        return Copies(counts.pop())
+    first = next((place for place in backbone.places() if str(place) in used), None)
+    return Copies(counts.pop(), first)
+
+
+def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
+    """Register the hooks that copy; each handle removes one."""
+    if copies.place is None:
+        embeddings = backbone.module.get_submodule(backbone.architecture.embeddings)
+        yield embeddings.register_forward_hook(lambda _m, _a, out: _copied(out, copies.number))
+    begin = 0 if copies.place is None else copies.place.layer
+    decoder = backbone.first_decoder_layer
+    for number, layer in enumerate(backbone.layers):
+        if number < begin:
+            continue
+        starts = copies.place is not None and number == begin and copies.slot is None
+        starts_decoder = number == decoder and begin < number
+        if starts or starts_decoder or number > begin or copies.place is None:
+            hook = _LayerInputs(copies.number, makes_copies=starts or starts_decoder)
+            yield layer.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
+
+
+class _LayerInputs:
+    """What a layer is called with, over all copies."""
+
+    def __init__(self, count: int, *, makes_copies: bool) -> None:
+        self._count, self._makes_copies = count, makes_copies
+
+    def __call__(
+        self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        by_name = not args
+        hidden: Tensor = options[HIDDEN] if by_name else args[0]
+        if self._makes_copies:
+            hidden = _copied(hidden, self._count)
+        rows = hidden.shape[0]
+        others = tuple(self._matched(value, rows) for value in args[1:])
+        named = {name: self._matched(value, rows) for name, value in options.items()}
+        if by_name:
+            return (), named | {HIDDEN: hidden}
+        return (hidden, *others), named
+
+    def _matched(self, value: Any, rows: int) -> Any:  # noqa: ANN401 - whatever a layer is called with
+        """A tensor of the original batch over all copies; all else as it is."""
+        if isinstance(value, tuple) and all(isinstance(part, Tensor) for part in value):
+            return tuple(self._matched(part, rows) for part in value)
+        if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] * self._count == rows:
+            return _copied(value, self._count)
+        return value
+
+
+def _copied(tensor: Tensor, count: int) -> Tensor:
+    return tensor.repeat(count, *[1] * (tensor.dim() - 1))
+
+
+def _parallels(tree: Expression) -> Iterator[Parallel]:
+    if isinstance(tree, Parallel):
+        yield tree
+    if isinstance(tree, Block):
+        for child in tree.children:
+            yield from _parallels(child)
+
+
+def sizes(tree: Expression | None, rows: int) -> Sequence[int] | None:
+    """How many rows of the output belong to each part of the block that divides it; None where none does."""
+    while isinstance(tree, expression.Stack):
+        tree = tree.children[-1]
+    if isinstance(tree, Parallel):
+        return [rows // len(tree.children)] * len(tree.children)
+    if isinstance(tree, expression.BatchSplit):
+        return tree.batch_sizes
+    return None

@@ -1,0 +1,29 @@
+"""What a composition is put into effect with: the model, what is loaded, and how it is to be read."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from adapterhub_client.compose.copies import Copies
+from adapterhub_client.compose.engine import Modules
+from adapterhub_client.compose.shelf import Shelf
+from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.spots import Spot
+
+
+class Plan(NamedTuple):
+    """The circumstances of one activation; every kind of spot binds the composition with it."""
+
+    backbone: Backbone
+    shelf: Shelf
+    as_reference: bool = False
+    """whether blocks inside blocks and averages are read as the reference library does"""
+    skip_layers: frozenset[int] = frozenset()
+    """layers in which nothing acts (AdapterDrop)"""
+    copies: Copies | None = None
+    """where the batch is copied for a parallel block; everywhere behind that it is copied already"""
+
+    def places(self, kind: type[Spot]) -> Iterator[tuple[Place, Modules]]:
+        """Every place of a kind in the layers in use, and what is loaded there."""
+        for place in self.backbone.places(kind):
+            if place.layer not in self.skip_layers:
+                yield place, self.shelf.at(place)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterhub_client.compose import Adapted
+from adapterhub_client.compose.heads import PredictionContext
 from adapterhub_training.batches import Batch
 
 
@@ -34,7 +35,8 @@ class Memory:
             hidden_states=None,
             attentions=None,
         )
-        return adapted.active_heads[0].predict(outputs, batch.labels)
+        context = PredictionContext(arguments={"labels": batch.labels})
+        return adapted.active_heads[0].predict(outputs, context)
 
     @torch.no_grad()
     def _learn(self, adapted: Adapted, batch: Batch, keys: list[bytes]) -> None:

@@ -117,9 +117,11 @@ def test_the_labels_of_a_head_are_in_the_order_of_its_outputs(adapted, tmp_path)
     assert adapted.heads["other"].labels == ["pos", "neu", "neg"]
 
 
-def test_a_kind_of_a_later_issue_is_refused_by_name(adapted):
-    with pytest.raises(CompositionError, match="kind 'tagging' are not supported yet"):
-        adapted.add_head("tags", kind="tagging")
+def test_an_unknown_kind_is_refused_with_the_known_ones(adapted):
+    with pytest.raises(CompositionError, match="kind 'poetry' are not supported") as error:
+        adapted.add_head("tags", kind="poetry")
+
+    assert "multiple_choice" in error.value.hint
 
 
 def test_dropout_of_a_head_comes_from_the_model_where_the_head_has_none():

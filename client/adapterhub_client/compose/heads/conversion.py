@@ -56,7 +56,9 @@ def _config(row: Static, envelope: Mapping[str, Any], backbone: Backbone) -> dic
     label_ids = envelope.get("label2id") or {}
     labels = sorted(label_ids, key=lambda label: int(label_ids[label]))
     number = int(envelope.get("num_labels") or len(labels) or 2)
-    # A static head for multiple choice knows nothing of choices, and its labels are those of no task.
+    if row.kind == "question_answering":
+        # Start and end, whatever the labels of the model's config are.
+        number = 2
     named = labels if len(labels) == number else None
     return config_of(row.kind, named, **options, **{count: number})
 

@@ -137,7 +137,7 @@ def _with_label_ids(config: Mapping[str, Any]) -> dict[str, Any]:
 def _complete(config: Any, foundation: Foundation) -> Any:  # noqa: ANN401
     """The config with the model's own sizes where it names none."""
     own = {"vocab_size": foundation.vocabulary, "embedding_size": foundation.embedding_size}
-    missing = {name: size for name, size in own.items() if getattr(config, name, size) is None}
+    missing = {name: size for name, size in own.items() if getattr(config, name, 0) is None}
     if missing.get("vocab_size", 0) is None:
         raise CompositionError(
             "A head that predicts tokens needs `vocab_size`: this model's config has none."

@@ -36,11 +36,14 @@ def _pooled_choices(prefix: str) -> dict[str, Static]:
     return {f"{prefix}ForMultipleChoice": Static("multiple_choice", {"1": "classifier"}, _POOLED)}
 
 
+def _questions(prefix: str, *, tokens: bool = False) -> dict[str, Static]:
+    row = Static("question_answering", {"1": "qa_outputs"}, _DIRECT, tokens=tokens)
+    return {f"{prefix}ForQuestionAnswering": row}
+
+
 def _tokens(prefix: str) -> dict[str, Static]:
-    return {
-        f"{prefix}ForTokenClassification": Static("tagging", {"1": "classifier"}, _DIRECT),
-        f"{prefix}ForQuestionAnswering": Static("question_answering", {"1": "qa_outputs"}, _DIRECT),
-    }
+    tagging = Static("tagging", {"1": "classifier"}, _DIRECT)
+    return {f"{prefix}ForTokenClassification": tagging} | _questions(prefix)
 
 
 def _two_layers(kind: str, first: str, second: str, activation: str, **options: Any) -> Static:  # noqa: ANN401
@@ -85,7 +88,6 @@ def _decoder(prefix: str, **requires: Any) -> dict[str, Static]:  # noqa: ANN401
         ),
         f"{prefix}ForSequenceClassification": Static("classification", {"1": "score"}, scored),
         f"{prefix}ForTokenClassification": Static("tagging", {"1": "score"}, _DIRECT),
-        f"{prefix}ForQuestionAnswering": Static("question_answering", {"1": "qa_outputs"}, _DIRECT),
     }
 
 
@@ -97,10 +99,7 @@ def _sequence_to_sequence(prefix: str, zeros: str | None = None) -> dict[str, St
         f"{prefix}ForSequenceClassification": _two_layers(
             "classification", "classification_head.dense", "classification_head.out_proj", "tanh"
         ),
-        f"{prefix}ForQuestionAnswering": Static(
-            "question_answering", {"1": "qa_outputs"}, _DIRECT, tokens=True
-        ),
-    }
+    } | _questions(prefix, tokens=True)
 
 
 _ELECTRA_LM = _transform("generator_predictions") | {"3": "generator_lm_head"}
@@ -165,15 +164,21 @@ STATICS: dict[str, Static] = (
     }
     | _tokens("GPT2")
     | _decoder("Llama")
+    | _questions("Llama")
     | _decoder("Mistral")
+    | _questions("Mistral")
     | _decoder("Qwen2")
+    | _questions("Qwen2")
     | _decoder("Qwen3")
+    | _questions("Qwen3")
     | _decoder("Gemma2", final_logit_softcapping=None)
-    | _decoder("Gemma3", final_logit_softcapping=None)
     | {
+        "Gemma3ForCausalLM": Static(
+            "causal_lm", {"0": "lm_head"}, _OUTPUT_ONLY, requires={"final_logit_softcapping": None}
+        ),
         "Gemma3TextForSequenceClassification": Static(
             "classification", {"1": "score"}, _DIRECT | {"bias": False, "dropout_prob": 0.0}
-        )
+        ),
     }
     | _sequence_to_sequence("Bart", zeros="final_logits_bias")
     | _sequence_to_sequence("MBart", zeros="final_logits_bias")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, heads
+from adapterhub_client.compose import checkpoint, heads, lookup
 from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
@@ -238,7 +238,8 @@ class Adapted(nn.Module):
             return output
         active = self.activation.heads
         named, context = heads.prepare(active, self.backbone, self._named(args) | inputs)
-        return heads.answer(active, self.backbone.module(**named), context)
+        outputs = self.backbone.module(**named)
+        return heads.answer(active, outputs, context, self._sizes())
 
     def attention(self) -> list[FusionWeights]:
         """What the active fusions attended to in the last batch, layer by layer."""
@@ -321,6 +322,10 @@ class Adapted(nn.Module):
         """The backbone's inputs without names by their names, since heads read some of them too."""
         names = inspect.signature(self.backbone.module.forward).parameters
         return dict(zip(names, arguments, strict=False))
+
+    def _sizes(self) -> Sequence[int] | None:
+        """How many rows each of several heads gets, where the composition divides the batch."""
+        return lookup.sizes(self.expression) if len(self.activation.heads) > 1 else None
 
     def _make_base_head_trainable(self, names: Sequence[str]) -> None:
         """Train the model's own head, and remember with what, since it is saved along."""

@@ -6,7 +6,14 @@ from typing import Any, Literal
 from torch import nn
 
 from adapterhub_client.compose import expression
-from adapterhub_client.compose.expression import Expression, Fuse, Leaf, Stack
+from adapterhub_client.compose.expression import (
+    BatchSplit,
+    Expression,
+    Fuse,
+    Leaf,
+    Parallel,
+    Stack,
+)
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sources import STATIC_HEAD, Sources
@@ -39,16 +46,30 @@ class Lookup:
         return expression.rename(composition, self._sources.loaded_name)
 
     def heads(self, tree: Expression | None, asked: Heads) -> tuple[list[Head], StaticHead | None]:
-        """The heads a call goes through, or the one that stands in for the model's own."""
+        """The heads a call goes through, or the one that stands in for the model's own.
+
+        Branches that run side by side have a head each: a list names them in order, and one name is the head of all.
+
+        Raises:
+            CompositionError: A head is not loaded, or there is not one for each branch.
+        """
         if asked is False:
             return [], None
+        branches = side_by_side(tree)
         if asked is None:
-            found = None if tree is None else self._usual_head(own_name(tree))
-            return _divided(found or self._default())
-        names = [asked] if isinstance(asked, str) else list(asked)
-        if len(names) > 1:
-            raise CompositionError("Several heads at once are not supported yet.")
-        return _divided(self.head(names[0]) if names else None)
+            usual = [self._usual_head(own_name(branch)) for branch in branches]
+            if any(head is None for head in usual):
+                usual = []
+            return _divided(usual or [self._default()])
+        found = [self.head(name) for name in ([asked] if isinstance(asked, str) else asked)]
+        if len(found) == 1 and is_parallel(tree):
+            found *= len(branches)
+        if len(found) > 1 < len(branches) != len(found):
+            raise CompositionError(
+                f"The composition has {len(branches)} branches side by side, but {len(found)} heads are named.",
+                hint="name one head for each branch, in their order",
+            )
+        return _divided(found)
 
     def head(self, name: str) -> Any:  # noqa: ANN401
         """The head of this name.
@@ -108,12 +129,43 @@ class Lookup:
 
 def own_name(tree: Expression) -> str:
     """The name a composition's head would have."""
+    ends = _end(tree) or tree
+    return ends.fusion if isinstance(ends, Fuse) else expression.last(ends)
+
+
+def side_by_side(tree: Expression | None) -> Sequence[Expression]:
+    """The branches of a composition that share no rows of its output, each of which can have a head."""
+    ends = _end(tree)
+    if isinstance(ends, Parallel | BatchSplit):
+        return ends.children
+    return [] if ends is None else [ends]
+
+
+def is_parallel(tree: Expression | None) -> bool:
+    """Whether a composition's output has a block of rows for each branch."""
+    return isinstance(_end(tree), Parallel)
+
+
+def sizes(tree: Expression | None) -> Sequence[int] | None:
+    """The rows of each branch, where a composition divides the batch among them."""
+    ends = _end(tree)
+    return ends.batch_sizes if isinstance(ends, BatchSplit) else None
+
+
+def _end(tree: Expression | None) -> Expression | None:
     while isinstance(tree, Stack):
         tree = tree.children[-1]
-    return tree.fusion if isinstance(tree, Fuse) else expression.last(tree)
+    return tree
 
 
-def _divided(head: Any) -> tuple[list[Head], StaticHead | None]:  # noqa: ANN401
-    if isinstance(head, StaticHead):
-        return [], head
-    return ([], None) if head is None else ([head], None)
+def _divided(heads: Sequence[Any]) -> tuple[list[Head], StaticHead | None]:
+    found = [head for head in heads if head is not None]
+    static = next((head for head in found if isinstance(head, StaticHead)), None)
+    if static is None:
+        return found, None
+    if any(head is not static for head in found):
+        raise CompositionError(
+            "A head that stands in for the model's own cannot be active beside other heads.",
+            hint="load the bare model: there the head becomes a flexible one",
+        )
+    return [], static

@@ -64,13 +64,18 @@ class PostNormHooks:
 
     def install(self) -> Iterator[RemovableHandle]:
         """Register the hooks; each handle removes one."""
-        needs_branch = Source.BRANCH in self._bound.needs
+        needs_branch, needs_skip = (s in self._bound.needs for s in (Source.BRANCH, Source.SKIP))
+        if self._slot.is_swapped:
+            needs_branch, needs_skip = needs_skip, needs_branch
         if needs_branch and self._slot.branch is not None:
             module = self._layer.get_submodule(self._slot.branch)
             yield module.register_forward_hook(self._record_branch)
-        if Source.SKIP in self._bound.needs or (needs_branch and self._slot.branch is None):
+        if needs_skip or (needs_branch and self._slot.branch is None):
             module = self._layer.get_submodule(self._slot.skip)
-            yield module.register_forward_pre_hook(self._record_skip, with_kwargs=True)
+            if self._slot.skip_is_output:
+                yield module.register_forward_hook(self._record_skip_output)
+            else:
+                yield module.register_forward_pre_hook(self._record_skip, with_kwargs=True)
         if self._bound.starts_normed or not self._bound.norms_after or self._bound.is_final:
             yield self._norm.register_forward_hook(self._after_norm)
         else:
@@ -84,6 +89,9 @@ class PostNormHooks:
     ) -> None:
         self._skip = argument(self._slot, args, options)
 
+    def _record_skip_output(self, _module: nn.Module, _args: object, output: Tensor) -> None:
+        self._skip = output
+
     def _after_norm(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return finish(self._bound, self._bound.step(self._stream(args[0], output)))
 
@@ -95,7 +103,8 @@ class PostNormHooks:
         branch = self._branch
         if branch is None and self._slot.branch is None and self._skip is not None:
             branch = total - self._skip
-        stream = Stream(self._norm.forward, total, normed, branch, self._skip)
+        both = (self._skip, branch) if self._slot.is_swapped else (branch, self._skip)
+        stream = Stream(self._norm.forward, total, normed, *both)
         self._branch = self._skip = None
         return stream
 

@@ -1,4 +1,9 @@
-"""The table of sites: one row per architecture."""
+"""The table of sites: one row per architecture, checked against what the reference library does with each.
+
+Its oddities are part of the files it wrote, so they are here too, each with its reason beside it.
+"""
+
+import msgspec
 
 from adapterhub_client.compose.spots import (
     Architecture,
@@ -10,19 +15,29 @@ from adapterhub_client.compose.spots import (
     Spot,
 )
 
+_RESIDUAL = Residual(name="layer", key="reft_layer")
 
-def _projections(prefix: str, query: str, key: str, value: str) -> tuple[Spot, ...]:
-    names = {"query": query, "key": key, "value": value}
+
+def _linear(name: str, path: str, key: str | None = None) -> Projection:
+    return Projection(name=name, path=path, key=key or path)
+
+
+def _query_key_value(before: str, *names: str, cross: bool = False) -> tuple[Spot, ...]:
+    kind = "cross_" if cross else ""
     return tuple(
-        Projection(name=name, path=prefix + path, key=prefix + path) for name, path in names.items()
+        _linear(kind + name, before + path)
+        for name, path in zip(("query", "key", "value"), names, strict=True)
     )
 
 
-_BERT_LAYERS = Layers(
-    path="encoder.layer.*",
-    spots=(
-        *_projections("attention.self.", "query", "key", "value"),
-        Attention(name="self_prefix", path="attention.self", key="attention.self"),
+def _attention(name: str, path: str, key: str | None = None) -> Attention:
+    return Attention(name=name, path=path, key=key or path)
+
+
+def _bert_like(query: str = "query", key: str = "key", value: str = "value") -> tuple[Spot, ...]:
+    return (
+        *_query_key_value("attention.self.", query, key, value),
+        _attention("self_prefix", "attention.self"),
         Slot(
             name="mh_adapter",
             key="attention.output",
@@ -31,8 +46,8 @@ _BERT_LAYERS = Layers(
             skip="attention.output",
             skip_argument=1,
         ),
-        Projection(name="intermediate", path="intermediate.dense", key="intermediate.dense"),
-        Projection(name="output", path="output.dense", key="output.dense"),
+        _linear("intermediate", "intermediate.dense"),
+        _linear("output", "output.dense"),
         Slot(
             name="output_adapter",
             key="output",
@@ -41,14 +56,27 @@ _BERT_LAYERS = Layers(
             skip="output",
             skip_argument=1,
         ),
-        Residual(name="layer", key="reft_layer"),
+        _RESIDUAL,
+    )
+
+
+_BERT = Layers(path="encoder.layer.*", spots=_bert_like())
+
+# Its attention is computed in the module itself, without the attention function prefixes need.
+_DEBERTA = Layers(
+    path="encoder.layer.*",
+    spots=tuple(
+        spot
+        for spot in _bert_like("query_proj", "key_proj", "value_proj")
+        if not isinstance(spot, Attention)
     ),
 )
-_DISTILBERT_LAYERS = Layers(
+
+_DISTILBERT = Layers(
     path="transformer.layer.*",
     spots=(
-        *_projections("attention.", "q_lin", "k_lin", "v_lin"),
-        Attention(name="self", path="attention", key="attention"),
+        *_query_key_value("attention.", "q_lin", "k_lin", "v_lin"),
+        _attention("self", "attention"),
         Slot(
             name="mh_adapter",
             key="attention_adapters",
@@ -56,8 +84,8 @@ _DISTILBERT_LAYERS = Layers(
             branch="attention",
             skip="attention",
         ),
-        Projection(name="intermediate", path="ffn.lin1", key="ffn.lin1"),
-        Projection(name="output", path="ffn.lin2", key="ffn.lin2"),
+        _linear("intermediate", "ffn.lin1"),
+        _linear("output", "ffn.lin2"),
         Slot(
             name="output_adapter",
             key="output_adapters",
@@ -65,19 +93,321 @@ _DISTILBERT_LAYERS = Layers(
             branch="ffn",
             skip="ffn",
         ),
-        Residual(name="layer", key="reft_layer"),
+        _RESIDUAL,
     ),
 )
 
+_ALBERT = Layers(
+    path="encoder.albert_layer_groups.*.albert_layers.*",
+    spots=(
+        *_query_key_value("attention.", "query", "key", "value"),
+        _attention("self_prefix", "attention"),
+        Slot(
+            name="mh_adapter",
+            key="attention.attention_adapters",
+            norm="attention.LayerNorm",
+            branch="attention.output_dropout",
+            skip="attention",
+            is_swapped=True,
+        ),
+        _linear("intermediate", "ffn"),
+        _linear("output", "ffn_output"),
+        Slot(
+            name="output_adapter",
+            key="output_adapters",
+            norm="full_layer_layer_norm",
+            branch="ffn_output",
+            skip="ffn",
+        ),
+        _RESIDUAL,
+    ),
+)
+
+_GPT2 = Layers(
+    path="h.*",
+    spots=(
+        Projection(name="merged", path="attn.c_attn", key="attn.c_attn", merged=("q", "k", "v")),
+        _attention("self_prefix", "attn"),
+        Slot(name="mh_adapter", key="attention_adapters", branch="attn", skip=""),
+        _linear("intermediate", "mlp.c_fc"),
+        _linear("output", "mlp.c_proj"),
+        Slot(name="output_adapter", key="output_adapters", branch="mlp", skip="ln_2"),
+        _RESIDUAL,
+    ),
+)
+
+_LLAMA = Layers(
+    path="layers.*",
+    spots=(
+        *_query_key_value("self_attn.", "q_proj", "k_proj", "v_proj"),
+        _attention("self_prefix", "self_attn"),
+        Slot(name="mh_adapter", key="attention_adapters", branch="self_attn", skip=""),
+        # The reference library has these two the other way round.
+        _linear("intermediate", "mlp.down_proj"),
+        _linear("output", "mlp.up_proj"),
+        Slot(
+            name="output_adapter",
+            key="output_adapters",
+            branch="mlp",
+            skip="post_attention_layernorm",
+        ),
+        _RESIDUAL,
+    ),
+)
+
+
+def _inside(
+    attention_norm: str | None, feed_forward_norm: str | None, feed_forward_skip: str
+) -> Layers:
+    """Decoders whose adapters sit inside the sub-blocks, and read through norms of the last layer."""
+    return Layers(
+        path="layers.*",
+        spots=(
+            *_query_key_value("self_attn.", "q_proj", "k_proj", "v_proj"),
+            _attention("self_prefix", "self_attn"),
+            Slot(
+                name="mh_adapter",
+                key="attention_adapters",
+                branch="self_attn",
+                skip="",
+                norm_of_last_layer=attention_norm,
+                is_inside=True,
+            ),
+            _linear("intermediate", "mlp.up_proj"),
+            _linear("output", "mlp.down_proj"),
+            Slot(
+                name="output_adapter",
+                key="output_adapters",
+                branch="mlp",
+                skip=feed_forward_skip,
+                norm_of_last_layer=feed_forward_norm,
+                is_inside=True,
+            ),
+            _RESIDUAL,
+        ),
+    )
+
+
+_QWEN = _inside(None, None, "post_attention_layernorm")
+_GEMMA = _inside(
+    "post_attention_layernorm", "post_feedforward_layernorm", "pre_feedforward_layernorm"
+)
+
+_MODERNBERT = Layers(
+    path="layers.*",
+    spots=(
+        Projection(name="merged", path="attn.Wqkv", key="attn.Wqkv", merged=("q", "k", "v")),
+        _attention("self_prefix", "attn"),
+        Slot(
+            name="mh_adapter",
+            key="attention_adapters",
+            branch="attn.Wo",
+            skip="attn",
+            norm_of_last_layer="mlp_norm",
+            is_inside=True,
+        ),
+        _linear("intermediate", "mlp.Wi"),
+        _linear("output", "mlp.Wo"),
+        Slot(
+            name="output_adapter",
+            key="output_adapters",
+            branch="mlp.Wo",
+            skip="mlp",
+            is_inside=True,
+        ),
+        _RESIDUAL,
+    ),
+)
+
+
+def _bart_like(*, is_decoder: bool, is_post_norm: bool) -> Layers:
+    """Dropout is functional here: where the norm takes the sum, f is what the sum has more than x."""
+
+    def slot(name: str, key: str, norm: str, branch: str, skip: str) -> Slot:
+        if is_post_norm:
+            return Slot(name=name, key=key, norm=norm, skip=skip)
+        return Slot(name=name, key=key, branch=branch, skip=skip)
+
+    attention, cross = "self_attn_layer_norm", "encoder_attn_layer_norm"
+    last = "final_layer_norm"
+    crossing: tuple[Spot, ...] = (
+        *_query_key_value("encoder_attn.", "q_proj", "k_proj", "v_proj", cross=True),
+        _attention("cross_prefix", "encoder_attn"),
+        Slot(
+            name="cross_adapter",
+            key="cross_attention_adapters",
+            norm=cross,
+            skip=attention,
+            skip_is_output=True,
+        )
+        if is_post_norm
+        else slot("cross_adapter", "cross_attention_adapters", cross, "encoder_attn", cross),
+    )
+    return Layers(
+        path="decoder.layers.*" if is_decoder else "encoder.layers.*",
+        is_decoder=is_decoder,
+        spots=(
+            *_query_key_value("self_attn.", "q_proj", "k_proj", "v_proj"),
+            _attention("self_prefix" if is_decoder else "encoder_prefix", "self_attn"),
+            slot("mh_adapter", "attention_adapters", attention, "self_attn", ""),
+            *(crossing if is_decoder else ()),
+            _linear("intermediate", "fc1"),
+            _linear("output", "fc2"),
+            slot("output_adapter", "output_adapters", last, "fc2", "fc1" if is_post_norm else last),
+            _RESIDUAL,
+        ),
+    )
+
+
+def _t5_like(*, is_decoder: bool) -> Layers:
+    def slot(name: str, part: str) -> Slot:
+        return Slot(name=name, key=part, branch=f"{part}.dropout", skip=part)
+
+    last = "layer.2" if is_decoder else "layer.1"
+    crossing: tuple[Spot, ...] = (
+        *_query_key_value("layer.1.EncDecAttention.", "q", "k", "v", cross=True),
+        _attention("cross_prefix", "layer.1.EncDecAttention"),
+        slot("cross_adapter", "layer.1"),
+    )
+    return Layers(
+        path="decoder.block.*" if is_decoder else "encoder.block.*",
+        is_decoder=is_decoder,
+        spots=(
+            *_query_key_value("layer.0.SelfAttention.", "q", "k", "v"),
+            _attention("self_prefix" if is_decoder else "encoder_prefix", "layer.0.SelfAttention"),
+            slot("mh_adapter", "layer.0"),
+            *(crossing if is_decoder else ()),
+            _linear("intermediate", f"{last}.DenseReluDense.wi"),
+            _linear("intermediate", f"{last}.DenseReluDense.wi_1"),  # where it is gated
+            _linear("output", f"{last}.DenseReluDense.wo"),
+            slot("output_adapter", last),
+            _RESIDUAL,
+        ),
+    )
+
+
+_VIT = Layers(
+    path="layers.*",
+    key="encoder.layer.*",
+    spots=(
+        *(
+            _linear(name, f"attention.{path}_proj", f"attention.attention.{name}")
+            for name, path in (("query", "q"), ("key", "k"), ("value", "v"))
+        ),
+        _attention("self_prefix", "attention", "attention.attention"),
+        Slot(name="mh_adapter", key="attention_adapters", branch="attention", skip=""),
+        _linear("intermediate", "mlp.fc1", "intermediate.dense"),
+        _linear("output", "mlp.fc2", "output.dense"),
+        Slot(
+            name="output_adapter",
+            key="output.output_adapters",
+            branch="mlp",
+            skip="layernorm_after",
+        ),
+        _RESIDUAL,
+    ),
+)
+# As transformers had it up to 5.3, whose names the files keep.
+_VIT_BEFORE = Layers(
+    path="encoder.layer.*",
+    spots=(
+        *_query_key_value("attention.attention.", "query", "key", "value"),
+        _attention("self_prefix", "attention.attention"),
+        Slot(name="mh_adapter", key="attention_adapters", branch="attention", skip=""),
+        _linear("intermediate", "intermediate.dense"),
+        _linear("output", "output.dense"),
+        Slot(
+            name="output_adapter",
+            key="output.output_adapters",
+            branch="output.dropout",
+            skip="layernorm_after",
+        ),
+        _RESIDUAL,
+    ),
+)
+
+_BERT_ROW = Architecture(stacks=(_BERT,), adapter_class="BertAdapterModel")
+_LLAMA_ROW = Architecture(
+    stacks=(_LLAMA,),
+    adapter_class="LlamaAdapterModel",
+    embeddings="embed_tokens",
+    attention_dropout="",
+    hidden_dropout="",
+)
+_BART_ROW = Architecture(
+    stacks=(
+        _bart_like(is_decoder=False, is_post_norm=True),
+        _bart_like(is_decoder=True, is_post_norm=True),
+    ),
+    adapter_class="BartAdapterModel",
+    embeddings="encoder.layernorm_embedding",
+    invertible_key="encoder.invertible_adapters",
+    attention_dropout="attention_dropout",
+    hidden_dropout="dropout",
+)
+
+
+def _changed(row: Architecture, adapter_class: str, **changes: object) -> Architecture:
+    return msgspec.structs.replace(row, adapter_class=adapter_class, **changes)
+
+
 ARCHITECTURES: dict[str, Architecture] = {
-    "bert": Architecture(stacks=(_BERT_LAYERS,), adapter_class="BertAdapterModel"),
-    "roberta": Architecture(stacks=(_BERT_LAYERS,), adapter_class="RobertaAdapterModel"),
-    "xlm-roberta": Architecture(stacks=(_BERT_LAYERS,), adapter_class="XLMRobertaAdapterModel"),
+    "bert": _BERT_ROW,
+    "roberta": _changed(_BERT_ROW, "RobertaAdapterModel"),
+    "xlm-roberta": _changed(_BERT_ROW, "XLMRobertaAdapterModel"),
+    "electra": _changed(_BERT_ROW, "ElectraAdapterModel"),
     "distilbert": Architecture(
-        stacks=(_DISTILBERT_LAYERS,),
+        stacks=(_DISTILBERT,),
         adapter_class="DistilBertAdapterModel",
         attention_dropout="attention_dropout",
         hidden_dropout="dropout",
         classifier_dropout="seq_classif_dropout",
     ),
+    "albert": Architecture(
+        stacks=(_ALBERT,),
+        adapter_class="AlbertAdapterModel",
+        is_layer_shared=True,
+        classifier_dropout="classifier_dropout_prob",
+    ),
+    "deberta-v2": Architecture(
+        stacks=(_DEBERTA,), adapter_class="DebertaV2AdapterModel", classifier_dropout="cls_dropout"
+    ),
+    "gpt2": Architecture(
+        stacks=(_GPT2,),
+        adapter_class="GPT2AdapterModel",
+        embeddings="drop",
+        attention_dropout="attn_pdrop",
+        hidden_dropout="resid_pdrop",
+    ),
+    "llama": _LLAMA_ROW,
+    "mistral": _changed(_LLAMA_ROW, "MistralAdapterModel"),
+    "qwen2": _changed(_LLAMA_ROW, "Qwen2Model", stacks=(_QWEN,)),
+    "qwen3": _changed(_LLAMA_ROW, "Qwen3Model", stacks=(_QWEN,)),
+    "gemma2": _changed(_LLAMA_ROW, "Gemma2Model", stacks=(_GEMMA,)),
+    "gemma3_text": _changed(_LLAMA_ROW, "Gemma3TextModel", stacks=(_GEMMA,)),
+    "modernbert": Architecture(
+        stacks=(_MODERNBERT,),
+        adapter_class="ModernBertModel",
+        attention_dropout="attention_dropout",
+        hidden_dropout="",
+    ),
+    "bart": _BART_ROW,
+    "mbart": _changed(
+        _BART_ROW,
+        "MBartAdapterModel",
+        stacks=(
+            _bart_like(is_decoder=False, is_post_norm=False),
+            _bart_like(is_decoder=True, is_post_norm=False),
+        ),
+    ),
+    "t5": Architecture(
+        stacks=(_t5_like(is_decoder=False), _t5_like(is_decoder=True)),
+        adapter_class="T5AdapterModel",
+        embeddings="encoder.embed_tokens",
+        invertible_key="encoder.invertible_adapters",
+        attention_dropout="",
+        hidden_dropout="dropout_rate",
+        classifier_dropout="dropout_rate",
+    ),
+    "vit": Architecture(stacks=(_VIT, _VIT_BEFORE), adapter_class="ViTAdapterModel"),
 }

@@ -14,7 +14,7 @@ from torch import nn
 
 from adapterhub_client.compose.errors import UnknownSite
 from adapterhub_client.compose.rows import ARCHITECTURES
-from adapterhub_client.compose.spots import Architecture, Layers, Spot
+from adapterhub_client.compose.spots import Architecture, Layers, Projection, Spot
 
 SpotKind = type[Spot]
 
@@ -63,6 +63,13 @@ class Backbone:
                 hint="rows: " + ", ".join(layers.path for layers in self.architecture.stacks),
             )
 
+        self._places = [
+            Place(number, spot, root, key_root)
+            for number, (root, key_root, layers) in enumerate(self._layers)
+            for spot in layers.spots
+            if self._has(root, spot)
+        ]
+
     @property
     def name(self) -> str:
         """What people call the base model."""
@@ -91,10 +98,9 @@ class Backbone:
 
     def places(self, *kinds: SpotKind) -> Iterator[Place]:
         """Every place of these kinds (of all, without any), in the order a forward pass reaches the layers."""
-        for layer, (root, key_root, layers) in enumerate(self._layers):
-            for spot in layers.spots:
-                if not kinds or isinstance(spot, kinds):
-                    yield Place(layer, spot, root, key_root)
+        for place in self._places:
+            if not kinds or isinstance(place.spot, kinds):
+                yield place
 
     def at(self, place: Place, path: str | None = None) -> nn.Module:
         """The layer of a place, or the module at a path relative to it."""
@@ -105,6 +111,16 @@ class Backbone:
         """A number of the model's config under the architecture's own name for it."""
         value = getattr(self.config, name, None)
         return None if value is None else float(value)
+
+    def _has(self, root: str, spot: Spot) -> bool:
+        """Whether the model has the linear layer of a projection: some have it under another name, or not at all."""
+        if not isinstance(spot, Projection):
+            return True
+        try:
+            self.module.get_submodule(f"{root}.{spot.path}")
+        except AttributeError:
+            return False
+        return True
 
 
 def declare(model_type: str, row: Architecture) -> None:

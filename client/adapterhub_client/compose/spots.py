@@ -32,6 +32,10 @@ class Slot(Spot, frozen=True, kw_only=True):
     """the module whose argument is x"""
     skip_argument: int | str = 0
     """the argument's position, or its name where it is passed by name"""
+    skip_is_output: bool = False
+    """whether x is what that module puts out, instead"""
+    is_swapped: bool = False
+    """post-norm: the reference library takes f for x and x for f here (ALBERT), and so do its files"""
     norm_of_last_layer: str | None = None
     """pre-norm: a norm of the last layer, through which the reference library lets adapters of all layers read"""
     is_inside: bool = False

@@ -161,7 +161,7 @@ def test_an_architecture_without_a_row_is_refused_with_those_that_have_one():
         compose.attach(transformers.CTRLModel(config))
 
     assert "compose.declare" in refusal.value.hint
-    assert "known: bert, roberta, xlm-roberta, distilbert" in refusal.value.hint
+    assert "known: bert, roberta, xlm-roberta, electra, distilbert" in refusal.value.hint
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,8 @@ class Adapted(nn.Module):
             output: ModelOutput = self.model(*args, **inputs)
             return output
         active = self.activation.heads
-        named, context = heads.prepare(active, self.backbone, self._named(args) | inputs)
+        inputs = self._named(args) | inputs if args else inputs
+        named, context = heads.prepare(active, self.backbone, inputs)
         outputs = self.backbone.module(**named)
         return heads.answer(active, outputs, context, self._sizes())
 

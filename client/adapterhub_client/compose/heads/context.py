@@ -1,16 +1,17 @@
 """What a head gets beside the outputs of the backbone."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
 from torch import Tensor
 
 NO_PROMPT = slice(0, 0)
 
 
-class PredictionContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class PredictionContext(NamedTuple):
     """One call: what went into the backbone and what was passed for the heads.
+
+    A plain tuple, since compilers follow these.
 
     Shapes:
         input_ids, attention_mask: (batch, length), without the positions of a prompt
@@ -37,7 +38,7 @@ class PredictionContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def of_head(self, index: int) -> "PredictionContext":
         """The context of one head: its own of the arguments that are lists."""
         own = {name: _pick(value, index) for name, value in self.arguments.items()}
-        return msgspec.structs.replace(self, arguments=own)
+        return self._replace(arguments=own)
 
     def rows(self, part: slice) -> "PredictionContext":
         """The context of some rows; arguments that are lists are of these rows already."""
@@ -45,8 +46,7 @@ class PredictionContext(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             name: value if isinstance(value, list | tuple) else _rows(value, part)
             for name, value in self.arguments.items()
         }
-        return msgspec.structs.replace(
-            self,
+        return self._replace(
             arguments=arguments,
             input_ids=_rows(self.input_ids, part),
             attention_mask=_rows(self.attention_mask, part),

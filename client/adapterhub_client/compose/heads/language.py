@@ -26,14 +26,25 @@ def fill_in(head: Head, outputs: Any, context: PredictionContext) -> ModelOutput
 def continue_text(head: Head, outputs: Any, context: PredictionContext) -> ModelOutput:  # noqa: ANN401
     """Logits for the next token, and with `labels`, which are the input itself, the cross entropy."""
     logits = _logits(head, outputs, context)
-    loss = _loss(head, logits, context)
-    return output_of(CausalLMOutputWithPast, outputs, loss=loss, logits=logits)
+    return output_of(
+        CausalLMOutputWithPast,
+        outputs,
+        loss=_loss(head, logits, context),
+        logits=logits,
+        past_key_values=getattr(outputs, "past_key_values", None),
+    )
 
 
 def decode(head: Head, outputs: Any, context: PredictionContext) -> ModelOutput:  # noqa: ANN401
     """Logits for the decoder's next token, and with `labels` the cross entropy."""
     logits = _logits(head, outputs, context)
-    return output_of(Seq2SeqLMOutput, outputs, loss=_loss(head, logits, context), logits=logits)
+    return output_of(
+        Seq2SeqLMOutput,
+        outputs,
+        sequence_to_sequence=Seq2SeqLMOutput,
+        loss=_loss(head, logits, context),
+        logits=logits,
+    )
 
 
 def _logits(head: Head, outputs: Any, context: PredictionContext) -> Tensor:  # noqa: ANN401

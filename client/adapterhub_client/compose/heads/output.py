@@ -1,10 +1,21 @@
 """The output of a head: its own fields, and what the backbone put out beside."""
 
-from dataclasses import fields
 from typing import Any
 
 from transformers.modeling_outputs import Seq2SeqModelOutput
 from transformers.utils.generic import ModelOutput
+
+# Written out, since compilers do not follow `dataclasses.fields`.
+BESIDE = ("hidden_states", "attentions")
+BESIDE_DECODER = (
+    "past_key_values",
+    "decoder_hidden_states",
+    "decoder_attentions",
+    "cross_attentions",
+    "encoder_last_hidden_state",
+    "encoder_hidden_states",
+    "encoder_attentions",
+)
 
 
 def output_of(
@@ -15,8 +26,7 @@ def output_of(
     **own: Any,  # noqa: ANN401
 ) -> ModelOutput:
     """An output of a kind, or of its variant for encoder-decoders, with hidden states, attentions and caches."""
+    names = BESIDE
     if sequence_to_sequence is not None and isinstance(outputs, Seq2SeqModelOutput):
-        kind = sequence_to_sequence
-    names = {field.name for field in fields(kind)} - set(own)  # type: ignore[arg-type]
-    beside = {name: getattr(outputs, name, None) for name in names}
-    return kind(**own, **beside)
+        kind, names = sequence_to_sequence, BESIDE_DECODER
+    return kind(**own, **{name: getattr(outputs, name, None) for name in names})

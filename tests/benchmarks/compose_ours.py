@@ -36,7 +36,7 @@ class Ours:
                 return self._base.forward(torch.compile(self._active(case)))
             case "step":
                 return self._base.step(self._active(case, train=True))
-        return self._load()
+        return self._load(case.what)
 
     def count(self, case: Case) -> float:
         if case.kind == "bytes":
@@ -84,16 +84,21 @@ class Ours:
         rows = [chosen[row % ROWS_AT_ONCE] for row in range(self._base.setting.batch)]
         return self._base.forward(adapted, adapters=rows)
 
-    def _load(self) -> Job:
+    def _load(self, what: str) -> Job:
+        """Load into a model that has loaded before, like the peer's; or the first time, which fingerprints the base."""
         model = self._base.shared()
-        attached: list[compose.Adapted] = []
+        attached = compose.attach(model)
 
         def prepare():
-            attached[:] = [compose.attach(model)]
+            nonlocal attached
+            if what == "first":
+                attached = compose.attach(model)
+            for name in list(attached.adapters):
+                attached.delete(name)
 
         def run():
             for index, folder in enumerate(self._base.setting.adapters):
-                attached[0].load(folder, name=f"a{index}")
+                attached.load(folder, name=f"a{index}")
 
         return Job(run, prepare, times=5)
 

@@ -123,6 +123,10 @@ OTHER = (
         Case("load", "base"), "3", lambda _: 2.0,
     ),
     Row(
+        "load8_first", "the same, and the base's fingerprint", {"ours": Case("load", "first")},
+        Case("load", "base"),
+    ),
+    Row(
         "memory8", "MB kept for backward by fuse 8 alone", _both("bytes", "fuse", 8), None,
         "a fifth",
     ),

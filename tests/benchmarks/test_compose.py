@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+PEER = os.environ.get("ADAPTERS_PEER_PYTHON")
 COMMAND = Path(__file__).with_name("compose.py")
 ROWS = {
     "idle", "seq_bn", "double_seq_bn", "fuse3", "fuse8", "fuse16", "batch8", "rows10", "parallel3",
     "stack2", "average3", "lora", "ia3", "prefix", "step_floor", "step_seq_bn", "step_fuse8",
-    "resident1000", "load8", "memory8", "disk_trainable", "disk_compiled",
+    "resident1000", "load8", "load8_first", "memory8", "disk_trainable", "disk_compiled",
 }  # fmt: skip
 
 
@@ -44,6 +45,21 @@ def test_every_row_runs_on_a_tiny_model(tmp_path):
     assert unavailable(found, "ours") == {}
     figures = medians(found, "ours")
     assert set(figures) == ROWS
+    assert all(math.isfinite(figure) and figure > 0 for figure in figures.values())
+
+
+@pytest.mark.skipif(not PEER, reason="ADAPTERS_PEER_PYTHON is not set")
+def test_the_peer_answers_in_turn(tmp_path):
+    rows = ("idle", "seq_bn", "fuse3", "step_fuse8", "load8", "memory8", "disk_trainable")
+
+    found = run(
+        tmp_path / "found.json", "--shape", "tiny", "--length", "8", "--repeats", "1",
+        "--only", *rows,
+    )  # fmt: skip
+
+    assert unavailable(found, "adapters") == {}
+    figures = medians(found, "adapters")
+    assert set(figures) == set(rows)
     assert all(math.isfinite(figure) and figure > 0 for figure in figures.values())
 
 

@@ -5,7 +5,7 @@ once as well. Elsewhere the layer's input is copied. The layers that follow are 
 like of the original batch, and get copies of these.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class _LayerInputs:
     def __call__(
         self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        by_name = not args
+        by_name = len(args) == 0  # compilers do not follow `not` of a tuple
         hidden: Tensor = options[HIDDEN] if by_name else args[0]
         if self._makes_copies:
             hidden = _copied(hidden, self._count)
@@ -114,14 +114,3 @@ def _parallels(tree: Expression) -> Iterator[Parallel]:
     if isinstance(tree, Block):
         for child in tree.children:
             yield from _parallels(child)
-
-
-def sizes(tree: Expression | None, rows: int) -> Sequence[int] | None:
-    """How many rows of the output belong to each part of the block that divides it; None where none does."""
-    while isinstance(tree, expression.Stack):
-        tree = tree.children[-1]
-    if isinstance(tree, Parallel):
-        return [rows // len(tree.children)] * len(tree.children)
-    if isinstance(tree, expression.BatchSplit):
-        return tree.batch_sizes
-    return None

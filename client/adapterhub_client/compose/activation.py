@@ -1,17 +1,19 @@
 """What is in effect on a model: a composition bound at every place, its hooks, and the heads."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub_client.compose import copies as planning
-from adapterhub_client.compose import expression
-from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose import embedding, expression
+from adapterhub_client.compose.expression import Expression, Leaf, Rows
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.hooks import Hooks, bind_slots, slot_hooks
-from adapterhub_client.compose.plan import Plan
+from adapterhub_client.compose.plan import Manner, Plan
+from adapterhub_client.compose.residents import Residents, require_plain
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.statichead import StaticHead, exchange
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # Each binds a composition at one kind of spot; slots are bound apart, for their fusions.
-BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = []
+BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [embedding.bind]
 
 
 class FusionWeights(NamedTuple):
@@ -48,6 +50,8 @@ class Activation:
         self._shelf, self._backbone, self._model = shelf, backbone, model
         self.expression: Expression | None = None
         self.heads: Sequence[Head] = ()
+        self.for_heads = embedding.ForHeads()
+        self.residents: Residents | None = None
         self._bound: list[tuple[Place, Bound]] = []
         self._handles: list[RemovableHandle] = []
         self._own_head: dict[str, nn.Parameter] = {}
@@ -57,9 +61,7 @@ class Activation:
         tree: Expression | None,
         heads: Sequence[Head],
         static: StaticHead | None,
-        *,
-        as_reference: bool = False,
-        skip_layers: Iterable[int] = (),
+        manner: Manner,
     ) -> None:
         """Put a composition and its heads into effect; a ``static`` head stands in for the model's own.
 
@@ -70,12 +72,15 @@ class Activation:
             if name not in self._shelf.adapters:
                 raise self._shelf.unknown(name)
         copies = planning.plan(tree, self._shelf, self._backbone)
-        skipped = self._skipped(skip_layers)
-        plan = Plan(self._backbone, self._shelf, as_reference, skipped, copies)
+        self._require_layers(manner.skip_layers)
+        plan = Plan(self._backbone, self._shelf, manner, copies)
         bound = [] if tree is None else list(bind_slots(tree, plan))
         others = [] if tree is None else [hooks for bind in BINDERS for hooks in bind(tree, plan)]
+        told = embedding.ForHeads() if tree is None else embedding.for_heads(tree, plan)
         self.clear()
         self.expression, self.heads, self._bound = tree, heads, bound
+        self.for_heads = told
+        self.residents = manner.residents
         if copies is not None:
             self._handles.extend(planning.install(copies, self._backbone))
         for hooks in [*others, *(slot_hooks(self._backbone, *part) for part in bound)]:
@@ -83,6 +88,23 @@ class Activation:
         if static is not None:
             self._own_head = static.exchange(self._model)
         self._shelf.active = frozenset(self._in_use(static))
+
+    def put_rows(self, names: Sequence[str], heads: Mapping[str, Head]) -> None:
+        """Keep adapters ready for rows to name them.
+
+        Raises:
+            CompositionError: A name is not loaded or comes twice, or an adapter cannot be picked by row.
+        """
+        for name in names:
+            if name not in self._shelf.adapters:
+                raise self._shelf.unknown(name)
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        if twice or not names:
+            fault = f"{twice[0]!r} is named twice" if twice else "no adapter is named"
+            raise CompositionError(f"Adapters cannot be made resident so: {fault}.")
+        require_plain({name: self._shelf.adapters[name] for name in names})
+        tree = Rows(tuple(Leaf(name) for name in names))
+        self.put(tree, (), None, Manner(residents=Residents(names, heads)))
 
     def clear(self) -> None:
         """Take everything out of effect."""
@@ -94,7 +116,8 @@ class Activation:
             own.data = own.data.to(stand_in.device, stand_in.dtype)
         exchange(self._model, self._own_head)
         self._shelf.active = frozenset()
-        self.expression, self.heads = None, ()
+        self.for_heads = embedding.ForHeads()
+        self.expression, self.heads, self.residents = None, (), None
         self._handles, self._bound, self._own_head = [], [], {}
 
     def attention(self) -> Iterator[FusionWeights]:
@@ -118,20 +141,19 @@ class Activation:
             for _, mixture in bound.mixtures:
                 mixture.compiled()
 
-    def _skipped(self, layers: Iterable[int]) -> frozenset[int]:
-        """The layers to skip, all of which the model has to have.
+    def _require_layers(self, layers: Collection[int]) -> None:
+        """Refuse layers to skip that the model has not.
 
         Raises:
-            CompositionError: It has not.
+            CompositionError: Names the first, and how many there are.
         """
-        skipped, count = frozenset(layers), len(self._backbone.layers)
-        unknown = sorted(layer for layer in skipped if not 0 <= layer < count)
+        count = len(self._backbone.layers)
+        unknown = sorted(layer for layer in layers if not 0 <= layer < count)
         if unknown:
             raise CompositionError(
                 f"There is no layer {unknown[0]} to skip: {self._backbone.name!r} has {count} layers.",
                 hint=f"layers are counted from 0 to {count - 1}",
             )
-        return skipped
 
     def _in_use(self, static: StaticHead | None) -> Iterator[tuple[str, str]]:
         if self.expression is not None:

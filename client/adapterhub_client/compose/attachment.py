@@ -17,6 +17,8 @@ from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.methods import method as methods
+from adapterhub_client.compose.plan import Manner
+from adapterhub_client.compose.residents import Residents
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.sources import Sources
@@ -212,11 +214,23 @@ class Adapted(nn.Module):
         """
         tree = self.lookup.tree(composition)
         chosen, static = self.lookup.heads(tree, head)
-        self.activation.put(
-            tree, chosen, static, as_reference=compat == "adapters", skip_layers=skip_layers
-        )
+        manner = Manner(compat == "adapters", frozenset(skip_layers))
+        self.activation.put(tree, chosen, static, manner)
         if not self.training:
             self.activation.warm()
+
+    def activate_rows(self, names: Sequence[str], heads: Mapping[str, str] | None = None) -> None:
+        """Keep many adapters ready, so that every row of a batch can name its own.
+
+        A call then takes `adapters=["a", None, "b", ...]`, a name for each row, None for the bare base. Adapters of
+        one kind are one product however many are resident. ``heads`` names each adapter's head where that has
+        another name; `out.heads[i]` is what row i's head says, and without any head the base model's output is.
+
+        Raises:
+            CompositionError: A name is not loaded, an adapter is of a method that cannot be picked by row, or is
+                being trained.
+        """
+        self.activation.put_rows(names, self.lookup.heads_of_rows(names, heads or {}))
 
     def deactivate(self) -> None:
         """Take everything out of effect; what is loaded stays loaded."""
@@ -233,12 +247,17 @@ class Adapted(nn.Module):
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
         """Run the model with what is active; with ``labels`` the output has a loss."""
+        if self.activation.residents is not None:
+            return self._of_rows(self.activation.residents, args, inputs)
         if not self.activation.heads:
             output: ModelOutput = self.model(*args, **inputs)
             return output
         active = self.activation.heads
         inputs = self._named(args) | inputs if args else inputs
-        named, context = heads.prepare(active, self.backbone, inputs)
+        told = self.activation.for_heads
+        named, context = heads.prepare(
+            active, self.backbone, inputs, prompt=told.prompt, inverse=told.inverse
+        )
         outputs = self.backbone.module(**named)
         return heads.answer(active, outputs, context, self._sizes())
 
@@ -318,6 +337,22 @@ class Adapted(nn.Module):
         self._refresh()
 
     # ------------------------------------------------------------ private
+
+    def _of_rows(
+        self, residents: Residents, args: Sequence[Any], inputs: dict[str, Any]
+    ) -> ModelOutput:
+        """One call of resident adapters: the rows' adapters, then their heads."""
+        rows = inputs.pop("adapters", None)
+        inputs = self._named(args) | inputs
+        first = next(value for value in inputs.values() if isinstance(value, Tensor))
+        residents.choose(rows, len(first), first.device)
+        active = residents.heads_of(rows)
+        if not active:
+            output: ModelOutput = self.model(**inputs)
+            return output
+        named, context = heads.prepare(active, self.backbone, inputs)
+        outputs = self.backbone.module(**named)
+        return heads.answer(active, outputs, context, [1] * len(active))
 
     def _named(self, arguments: Sequence[Any]) -> dict[str, Any]:
         """The backbone's inputs without names by their names, since heads read some of them too."""

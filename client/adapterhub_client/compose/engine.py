@@ -15,11 +15,13 @@ from adapterhub_client.compose.expression import (
     Fuse,
     Leaf,
     Parallel,
+    Rows,
     Split,
     Stack,
 )
 from adapterhub_client.compose.fusion import FusionLayer, Member, Mixture
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
+from adapterhub_client.compose.residents import Residents, ResidentStep
 from adapterhub_client.compose.stream import Source, Stream, push, put, read
 from adapterhub_client.errors import CompositionError
 
@@ -43,6 +45,7 @@ class Reading(NamedTuple):
     """as the reference library reads blocks inside blocks and averages, even where that is wrong"""
     repeats: bool = False
     """whether a parallel block copies the batch here, or finds it copied already"""
+    residents: Residents | None = None
 
 
 class Bound(NamedTuple):
@@ -128,6 +131,8 @@ def bind(tree: Expression, modules: Modules, reading: Reading) -> Bound | None:
             return _bind_fuse(tree, modules, reading)
         case Average() | Split() | BatchSplit() | Parallel():
             return _bind_division(tree, modules, reading)
+        case Rows():
+            return _bind_rows(tree, modules, reading.residents)
     raise CompositionError(f"`{tree.operator}` is not supported yet.")
 
 
@@ -237,6 +242,25 @@ def _bind_division(
             bank = Bank(leaves) if leaves else None
             step = partial(division.parallel, steps, bank, repeats=reading.repeats)
     return whole._replace(step=step)
+
+
+def _bind_rows(tree: Rows, modules: Modules, residents: Residents | None) -> Bound | None:
+    """Bind resident adapters, of which every row names its own."""
+    present = {
+        number: modules.adapters[name]
+        for number, name in enumerate(expression.leaves(tree))
+        if name in modules.adapters
+    }
+    if not present or residents is None:
+        return None
+    norms = {adapter.config.original_ln_after for adapter in present.values()}
+    if len(norms) > 1:
+        raise CompositionError(
+            "Resident adapters have to end alike: these differ in `original_ln_after`."
+        )
+    step = ResidentStep(present, residents)
+    normed = any(kind.reads is Source.NORMED for kind in step.kinds)
+    return Bound(step, step.needs, normed, norms.pop())
 
 
 def _bind_average(

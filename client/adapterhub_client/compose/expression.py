@@ -88,6 +88,10 @@ class Average(Block, frozen=True):
     weights: tuple[float, ...] | None = None
 
 
+class Rows(Block, frozen=True):
+    """Each row by the adapter it names in the call; only `activate_rows` makes it."""
+
+
 Expression = Leaf | Block
 
 BLOCKS: dict[str, type[Block]] = {

@@ -32,7 +32,12 @@ def bind_slots(tree: Expression, plan: Plan) -> Iterator[tuple[Place, Bound]]:
     """Bind a composition at every slot where it has something."""
     copies_at = plan.copies.slot if plan.copies else None
     for place, modules in plan.places(Slot):
-        reading = Reading(finisher(cast("Slot", place.spot)), plan.as_reference, place == copies_at)
+        reading = Reading(
+            finisher(cast("Slot", place.spot)),
+            as_reference=plan.as_reference,
+            repeats=place == copies_at,
+            residents=plan.manner.residents,
+        )
         bound = bind(tree, modules, reading)
         if bound is not None:
             yield place, bound

@@ -1,6 +1,6 @@
 """What a name or an expression stands for among what is loaded: its tree, its heads, its modules."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -70,6 +70,15 @@ class Lookup:
                 hint="name one head for each branch, in their order",
             )
         return _divided(found)
+
+    def heads_of_rows(self, names: Sequence[str], heads: Mapping[str, str]) -> dict[str, Head]:
+        """The head of each adapter that has one, under the name given or its own.
+
+        Raises:
+            CompositionError: A head is not loaded.
+        """
+        own = {name: name for name in names if name in self._shelf.heads}
+        return {name: self.head(head) for name, head in (own | dict(heads)).items()}
 
     def head(self, name: str) -> Any:  # noqa: ANN401
         """The head of this name.

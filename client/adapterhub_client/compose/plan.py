@@ -5,9 +5,21 @@ from typing import NamedTuple
 
 from adapterhub_client.compose.copies import Copies
 from adapterhub_client.compose.engine import Modules
+from adapterhub_client.compose.residents import Residents
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Spot
+
+
+class Manner(NamedTuple):
+    """How a composition is asked to act."""
+
+    as_reference: bool = False
+    """whether blocks inside blocks and averages are read as the reference library does"""
+    skip_layers: frozenset[int] = frozenset()
+    """layers in which nothing acts (AdapterDrop)"""
+    residents: Residents | None = None
+    """the adapters among which rows choose, where the composition is one of rows"""
 
 
 class Plan(NamedTuple):
@@ -15,15 +27,17 @@ class Plan(NamedTuple):
 
     backbone: Backbone
     shelf: Shelf
-    as_reference: bool = False
-    """whether blocks inside blocks and averages are read as the reference library does"""
-    skip_layers: frozenset[int] = frozenset()
-    """layers in which nothing acts (AdapterDrop)"""
+    manner: Manner = Manner()
     copies: Copies | None = None
     """where the batch is copied for a parallel block; everywhere behind that it is copied already"""
+
+    @property
+    def as_reference(self) -> bool:
+        """Whether blocks inside blocks and averages are read as the reference library does."""
+        return self.manner.as_reference
 
     def places(self, kind: type[Spot]) -> Iterator[tuple[Place, Modules]]:
         """Every place of a kind in the layers in use, and what is loaded there."""
         for place in self.backbone.places(kind):
-            if place.layer not in self.skip_layers:
+            if place.layer not in self.manner.skip_layers:
                 yield place, self.shelf.at(place)

@@ -1,11 +1,21 @@
 """What a head gets beside the outputs of the backbone."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 NO_PROMPT = slice(0, 0)
+
+
+class Inverse(Protocol):
+    """What undoes invertible adapters."""
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """What the adapters made this of."""
+
+    def of_rows(self, part: slice, rows: int) -> "Inverse":
+        """The same for some rows out of so many."""
 
 
 class PredictionContext(NamedTuple):
@@ -27,7 +37,7 @@ class PredictionContext(NamedTuple):
     """how many choices each example had before they became rows"""
     prompt: slice = NO_PROMPT
     """the positions of a soft prompt in the hidden states"""
-    inverse: Callable[[Tensor], Tensor] | None = None
+    inverse: Inverse | None = None
     """the inverse of the active invertible adapter, for what is compared with the embeddings"""
 
     def argument(self, name: str) -> Tensor | None:

@@ -1,12 +1,12 @@
 """What heads do to a call before the backbone sees it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adapterhub_client.compose.heads.context import NO_PROMPT, PredictionContext
+from adapterhub_client.compose.heads.context import NO_PROMPT, Inverse, PredictionContext
 from adapterhub_client.compose.heads.head import Head
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError
@@ -28,7 +28,7 @@ def prepare(
     inputs: dict[str, Any],
     *,
     prompt: slice = NO_PROMPT,
-    inverse: Callable[[Tensor], Tensor] | None = None,
+    inverse: Inverse | None = None,
 ) -> tuple[dict[str, Any], PredictionContext]:
     """The backbone's inputs, and the context in which the heads read its outputs.
 

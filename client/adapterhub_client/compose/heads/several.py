@@ -55,6 +55,9 @@ def predict_rows(
     answers = []
     for index, (part, own) in enumerate(_parts(len(heads), outputs, context, sizes)):
         rows = outputs if part is None else _rows(outputs, part)
+        if part is not None and own.inverse is not None:
+            undo = own.inverse.of_rows(part, len(outputs.last_hidden_state))
+            own = own._replace(inverse=undo)  # noqa: PLW2901 - the same context, for fewer rows
         answers.append(heads[index].predict(rows, own.of_head(index)))
     losses = [loss for loss in (answer.get("loss") for answer in answers) if loss is not None]
     return MultiHeadOutput(loss=sum(losses) if losses else None, heads=tuple(answers))

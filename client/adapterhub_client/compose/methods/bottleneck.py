@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional, init
 
 from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.methods import invertible
 from adapterhub_client.compose.methods.activation import activation
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
@@ -146,7 +147,6 @@ def check(config: Bottleneck, backbone: Backbone) -> None:
         CompositionError: Names the option.
     """
     asked = {
-        "inv_adapter": bool(config.inv_adapter),
         "phm_layer": config.phm_layer,
         "stochastic_depth": config.stochastic_depth > 0,
     }
@@ -164,6 +164,7 @@ def check(config: Bottleneck, backbone: Backbone) -> None:
             hint="allowed: a number, learned, channel",
         )
     activation(config.non_linearity)
+    invertible.check(config, backbone)
     for place in places(config, backbone):
         config.width(backbone.hidden_size, place.layer)
 
@@ -186,7 +187,7 @@ def build(config: Bottleneck, backbone: Backbone, *, empty: bool) -> dict[str, n
         if not empty:
             initialise(module)
         modules[str(place)] = module
-    return modules
+    return modules | invertible.build(config, backbone, empty=empty)
 
 
 def entries(
@@ -197,6 +198,7 @@ def entries(
         module = modules[str(place)]
         for own, keys in leaves(module).items():
             yield Entry(module, own, tuple(f"{place.key}.adapters.{name}.{key}" for key in keys))
+    yield from invertible.entries(config, modules, backbone, name)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ The peer is the Python in ADAPTERS_PEER_PYTHON, an environment with `adapters` 1
 How to read it. Every time is a ratio to the same thing without adapters on the same side (the bare model's forward
 pass; full fine-tuning with fused AdamW; reading the files), on the same weights: 1.00 is free. Brackets hold the
 quartiles over the repeats; on a machine that does other work, take differences under 0.05 for nothing. Other rows are
-megabytes. `FLOPs` is what the matrix products alone cost, and what bounds the row.
+megabytes. `FLOPs` is what the matrix products alone cost, without optimisers, and what bounds the row.
 
 How it is measured. One thread; the clock is the processor time of the process, so being descheduled does not count; on
 a GPU (`--device cuda`, bfloat16, 32 rows) wall time around synchronisations. Rows are shuffled anew in every repeat
@@ -308,7 +308,7 @@ def measure(
                     side.open(setting)
                 table = Table(sides, options.repeats)
                 table.fill(rows)
-                shape = Shape(config.hidden_size, config.num_hidden_layers, length)
+                shape = Shape(config.hidden_size, config.num_hidden_layers, length, batch)
                 title = (
                     f"{name}, {batch} x {length} tokens, {str(setting.dtype).removeprefix('torch.')}"
                     f" on {options.device}, {options.repeats} repeats"

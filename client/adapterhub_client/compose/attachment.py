@@ -1,31 +1,27 @@
 """Attach adapters to a frozen model, compose them, and detach without trace."""
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, heads, lookup
+from adapterhub_client.compose import checkpoint, heads, training
 from adapterhub_client.compose.activation import Activation, FusionWeights
+from adapterhub_client.compose.call import call
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.plan import Manner
-from adapterhub_client.compose.residents import Residents
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.sources import Sources
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
-
-VALUE_PENALTY = 0.01
 
 Folder = str | PathLike[str]
 
@@ -247,19 +243,7 @@ class Adapted(nn.Module):
 
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
         """Run the model with what is active; with ``labels`` the output has a loss."""
-        if self.activation.residents is not None:
-            return self._of_rows(self.activation.residents, args, inputs)
-        if not self.activation.heads:
-            output: ModelOutput = self.model(*args, **inputs)
-            return output
-        active = self.activation.heads
-        inputs = self._named(args) | inputs if args else inputs
-        told = self.activation.for_heads
-        named, context = heads.prepare(
-            active, self.backbone, inputs, prompt=told.prompt, inverse=told.inverse
-        )
-        outputs = self.backbone.module(**named)
-        return heads.answer(active, outputs, context, self._sizes())
+        return call(self.model, self.backbone, self.activation, args, inputs)
 
     def attention(self) -> list[FusionWeights]:
         """What the active fusions attended to in the last batch, layer by layer."""
@@ -279,16 +263,14 @@ class Adapted(nn.Module):
         Raises:
             CompositionError: A name is not loaded.
         """
-        chosen: list[nn.Module] = [self.lookup.head(name) for name in heads or ()]
-        for name in names:
-            chosen += self.lookup.modules(name, with_head=heads is None)
+        chosen = training.chosen(self.lookup, names, heads)
         self.requires_grad_(requires_grad=False)
         for module in chosen:
             module.requires_grad_(requires_grad=True)
         for fusion in self.fusions.values():
             fusion.freeze_what_cancels()
         if base_head and self.backbone.has_static_head:
-            self._make_base_head_trainable(names)
+            training.make_base_head_trainable(self.model, self.backbone, self.lookup, names)
         self._refresh()
 
     def train(self, mode: bool = True) -> "Adapted":  # noqa: FBT001, FBT002 - torch's own
@@ -298,26 +280,13 @@ class Adapted(nn.Module):
         return self
 
     def regularization(self) -> Tensor:
-        """0.01 times the squared distance of every trained value map from the identity.
-
-        Source: Pfeiffer et al. 2021, section 3; the sum over all places as the reference library has it.
-        """
-        values = [
-            layer.value.weight
-            for fusion in self.fusions.values()
-            for layer in fusion.layers()
-            if layer.value is not None and layer.value.weight.requires_grad
-        ]
-        total = self.backbone.reference_parameter.new_zeros(())
-        for value in values:
-            identity = torch.eye(len(value), device=value.device, dtype=value.dtype)
-            total = total + VALUE_PENALTY * (identity - value).square().sum()
-        return total
+        """0.01 times the squared distance of every trained value map of a fusion from the identity."""
+        return training.regularization(self.fusions.values(), self.backbone)
 
     def state_dict(self, *_args: Any, **_options: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
         """Copies of what is trainable now, and of the temperatures of fusions."""
-        state = {n: p.detach().clone() for n, p in self.named_parameters() if p.requires_grad}
-        return state | {n: b.clone() for n, b in self.shelf.named_buffers(prefix="shelf")}
+        own = training.state(self, self.shelf)
+        return {name: tensor.detach().clone() for name, tensor in own.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor], *_args: Any, **_options: Any) -> Any:  # type: ignore[override]  # noqa: ANN401
         """Copy a state back; it must be of what is trainable now.
@@ -325,53 +294,10 @@ class Adapted(nn.Module):
         Raises:
             CompositionError: Names or shapes differ.
         """
-        own = {n: p for n, p in self.named_parameters() if p.requires_grad}
-        own |= dict(self.shelf.named_buffers(prefix="shelf"))  # type: ignore[arg-type]
-        differing = sorted(set(own) ^ set(state))
-        differing += [n for n in own if n in state and own[n].shape != state[n].shape]
-        if differing:
-            raise CompositionError(f"The state is of something else: {', '.join(differing)}.")
-        with torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(value)
+        training.load_state(training.state(self, self.shelf), state)
         self._refresh()
 
     # ------------------------------------------------------------ private
-
-    def _of_rows(
-        self, residents: Residents, args: Sequence[Any], inputs: dict[str, Any]
-    ) -> ModelOutput:
-        """One call of resident adapters: the rows' adapters, then their heads."""
-        rows = inputs.pop("adapters", None)
-        inputs = self._named(args) | inputs
-        first = next(value for value in inputs.values() if isinstance(value, Tensor))
-        residents.choose(rows, len(first), first.device)
-        active = residents.heads_of(rows)
-        if not active:
-            output: ModelOutput = self.model(**inputs)
-            return output
-        named, context = heads.prepare(active, self.backbone, inputs)
-        outputs = self.backbone.module(**named)
-        return heads.answer(active, outputs, context, [1] * len(active))
-
-    def _named(self, arguments: Sequence[Any]) -> dict[str, Any]:
-        """The backbone's inputs without names by their names, since heads read some of them too."""
-        names = inspect.signature(self.backbone.module.forward).parameters
-        return dict(zip(names, arguments, strict=False))
-
-    def _sizes(self) -> Sequence[int] | None:
-        """How many rows each of several heads gets, where the composition divides the batch."""
-        return lookup.sizes(self.expression) if len(self.activation.heads) > 1 else None
-
-    def _make_base_head_trainable(self, names: Sequence[str]) -> None:
-        """Train the model's own head, and remember with what, since it is saved along."""
-        prefix = f"{self.backbone.prefix}."
-        for name, parameter in self.model.named_parameters():
-            if not name.startswith(prefix):
-                parameter.requires_grad = True
-        for owner in map(self.lookup.owner, names):
-            if owner is not None:
-                owner.trained_with_base_head = True
 
     def _refresh(self) -> None:
         """Form anew what is kept of fusions: not every change of a parameter can be seen."""

@@ -67,7 +67,7 @@ class Branches:
             return self._changed(self.modules[0], hidden, options)
         sizes = row_sizes(self.tree, len(hidden))
         if self._stacked is None:
-            parts = zip(self.modules, hidden.split(sizes), strict=True)
+            parts = zip(self.modules, torch.split(hidden, sizes), strict=True)
             return torch.cat([self._changed(module, part, options) for module, part in parts])
         weights = self._stacked()
         if len(set(sizes)) == 1:
@@ -85,7 +85,7 @@ class Branches:
                 modules.append(module)
                 sizes.append(inside)
             start += size
-        parts = zip(modules, hidden.split(sizes), strict=True)
+        parts = zip(modules, torch.split(hidden, sizes), strict=True)
         return torch.cat([self._changed(module, part, options) for module, part in parts])
 
     @staticmethod

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import Block, Expression, Parallel
+from adapterhub_client.compose.masks import MaskHooks
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
@@ -62,6 +63,7 @@ def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
     """Register the hooks that copy; each handle removes one."""
     if copies.place is None:
         embeddings = backbone.module.get_submodule(backbone.architecture.embeddings)
+        yield from MaskHooks(backbone, lambda mask: _copied(mask, copies.number)).install()
         yield embeddings.register_forward_hook(lambda _m, _a, out: _copied(out, copies.number))
     begin = 0 if copies.place is None else copies.place.layer
     decoder = backbone.first_decoder_layer

@@ -43,7 +43,7 @@ class Coupling(nn.Module):
         super().__init__()
         self.block = str(config.inv_adapter)
         self.act: Activation = activation(config.non_linearity)
-        self.half = features // 2
+        self.middle = features // 2
         self.kind: Hashable = (
             self.block,
             features,
@@ -53,7 +53,7 @@ class Coupling(nn.Module):
         outputs = 2 if self.block == "glow" else 1
         for name, (reads, changes) in zip(
             SUBNETS[self.block],
-            ((features - self.half, self.half), (self.half, features - self.half)),
+            ((features - self.middle, self.middle), (self.middle, features - self.middle)),
             strict=True,
         ):
             width = inner_width(config, reads)
@@ -80,7 +80,7 @@ class Coupling(nn.Module):
 
     def change(self, hidden: Tensor, weights: Weights, *, reverse: bool = False) -> Tensor:
         """The changed embeddings, or in ``reverse`` what they were made of."""
-        first, second = hidden[..., : self.half], hidden[..., self.half :]
+        first, second = hidden[..., : self.middle], hidden[..., self.middle :]
         if reverse:
             second = self._uncouple(second, self._subnet(first, weights[4:]))
             first = self._uncouple(first, self._subnet(second, weights[:4]))

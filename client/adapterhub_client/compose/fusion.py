@@ -180,9 +180,11 @@ class Mixture:
             hidden, query: (batch, length, features); apart: the inputs of members with one of their own
             result: as ``hidden``
         """
-        if self._is_trained_on_few(hidden):
+        if not self.compiled.needs_gradient():
+            return self._from_compiled(hidden, query, apart)
+        if self._pays_to_fold(hidden):
             return self._folded(hidden, query, apart)
-        return self._from_compiled(hidden, query, apart)
+        return self._formed(hidden, query, apart)
 
     def forget(self) -> None:
         """Drop what was formed from parameters that may have changed since."""
@@ -209,19 +211,31 @@ class Mixture:
         spread = self._spread(code, weights, stacked.owner)
         return self.layer.valued(spread @ stacked.up + weights @ stacked.up_bias)
 
+    def _formed(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
+        """Compute the compiled form in training; the members' own matrices stay apart, as most are frozen."""
+        down, down_bias, up, up_bias, owner = self.stacked()
+        rows = torch.cat([up, up_bias])
+        keys, offsets = self.layer.times_keyed(rows)
+        code = self._code(functional.linear(hidden, down, down_bias), apart)
+        keyed = functional.linear(query, keys, offsets)
+        return self._mixed(code, keyed, self.layer.valued(rows), owner)
+
     def _from_compiled(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
         into, bias, out, owner = self.compiled()
         begin = sum(adapter.width for adapter in self.shared)
-        end = begin + sum(self.widths)
         if query is hidden:
             rows = functional.linear(hidden, into, bias)
-            down, keys, offsets = rows[..., :begin], rows[..., begin:end], rows[..., end:]
+            down, keyed = rows[..., :begin], rows[..., begin:]
         else:
             down = functional.linear(hidden, into[:begin], bias[:begin])
-            rows = functional.linear(query, into[begin:], bias[begin:])
-            keys, offsets = rows[..., : end - begin], rows[..., end - begin :]
-        code = self._code(down, apart)
-        weights = self._weights(self._per_member(code * keys, owner) + offsets)
+            keyed = functional.linear(query, into[begin:], bias[begin:])
+        return self._mixed(self._code(down, apart), keyed, out, owner)
+
+    def _mixed(self, code: Tensor, keyed: Tensor, out: Tensor, owner: Tensor | None) -> Tensor:
+        """Scores, weights and their mixture, from the code and what the query says to each of its features."""
+        width = code.shape[-1]
+        scores = self._per_member(code * keyed[..., :width], owner) + keyed[..., width:]
+        weights = self._weights(scores)
         return torch.cat([self._spread(code, weights, owner), weights], dim=-1) @ out
 
     def _code(self, down: Tensor, apart: Sequence[Tensor]) -> Tensor:
@@ -251,16 +265,15 @@ class Mixture:
         parts = code.reshape(*code.shape[:-1], len(self.widths), -1)
         return (parts * weights.unsqueeze(-1)).flatten(-2)
 
-    def _is_trained_on_few(self, hidden: Tensor) -> bool:
-        """Whether forming the compiled matrices would cost more than it saves.
+    def _pays_to_fold(self, hidden: Tensor) -> bool:
+        """Whether forming the compiled matrices in training would cost more than it saves.
 
-        Forward and backward, forming costs 8 M D² and each token then saves 9 D² - 2 M D, M being all widths.
+        With frozen members, in units of 2 D: forming costs 7 M D forward and backward, M being all widths, and each
+        token then saves 9 D - 2 M.
         """
-        if not self.compiled.needs_gradient():
-            return False
         features, widths = self.layer.features, sum(self.widths)
         tokens = hidden.numel() // features
-        return tokens * (9 * features - 2 * widths) < 8 * widths * features
+        return tokens * (9 * features - 2 * widths) < 7 * widths * features
 
     def _stack(self) -> Stacked:
         ups = [member.adapter.scaled_up() for member in self.members]

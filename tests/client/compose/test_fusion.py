@@ -119,8 +119,8 @@ def test_gradients_of_both_forms_are_those_of_the_formula(members):
 def test_training_compiles_only_where_the_batch_pays_for_it():
     mixture, _ = make_mixture([("relu", 6, 1.0)] * 3)
 
-    assert mixture._is_trained_on_few(tokens(1, 4))  # noqa: SLF001
-    assert not mixture._is_trained_on_few(tokens(16, 128))  # noqa: SLF001
+    assert mixture._pays_to_fold(tokens(1, 4))  # noqa: SLF001
+    assert not mixture._pays_to_fold(tokens(16, 128))  # noqa: SLF001
 
 
 def test_a_frozen_fusion_is_compiled_once():

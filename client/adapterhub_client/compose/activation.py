@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_client.compose import copies as planning
-from adapterhub_client.compose import embedding, expression
+from adapterhub_client.compose import embedding, expression, projection
 from adapterhub_client.compose.expression import Expression, Leaf, Rows
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.hooks import Hooks, bind_slots, slot_hooks
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 # Each binds a composition at one kind of spot; slots are bound apart, for their fusions.
-BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [embedding.bind]
+BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [
+    embedding.bind,
+    projection.bind,
+]
 
 
 class FusionWeights(NamedTuple):

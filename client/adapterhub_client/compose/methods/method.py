@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.methods import bottleneck
+from adapterhub_client.compose.methods import bottleneck, lora, mtl_lora
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
@@ -44,7 +44,11 @@ class Method(Protocol):
         """Every tensor of an adapter of this name, with its names in a file, relative to the backbone."""
 
 
-METHODS: dict[type, Method] = {formats.Bottleneck: bottleneck}
+METHODS: dict[type, Method] = {
+    formats.Bottleneck: bottleneck,
+    formats.Lora: lora,
+    formats.MtlLora: mtl_lora,
+}
 
 
 def read(

@@ -160,7 +160,8 @@ class Table:
 
     def _compare(self, over: Case, rows: Sequence[Row]) -> None:
         wanted = {side: list(self._built(side, over, rows)) for side in self._sides}
-        for _ in range(self._repeats):
+        for repeat in range(self._repeats):
+            _progress(f"{over.kind} over {over.what}: repeat {repeat + 1} of {self._repeats}")
             self._shuffle(order := list(range(len(rows))))
             base: dict[str, list[float]] = {side: [] for side in self._sides}
             for begin in range(0, len(order), CHUNK):
@@ -202,6 +203,12 @@ class Table:
             self.figures[row.name, column].values.append(spent / ((before + after) / 2))
             yield before
             before = after
+
+
+def _progress(text: str) -> None:
+    """Say on a terminal how far it is, in the line of the message before."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
 
 
 @contextlib.contextmanager
@@ -308,6 +315,7 @@ def measure(
                     side.open(setting)
                 table = Table(sides, options.repeats)
                 table.fill(rows)
+                _progress("")
                 shape = Shape(config.hidden_size, config.num_hidden_layers, length, batch)
                 title = (
                     f"{name}, {batch} x {length} tokens, {str(setting.dtype).removeprefix('torch.')}"

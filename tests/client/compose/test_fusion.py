@@ -108,12 +108,9 @@ def test_gradients_of_both_forms_are_those_of_the_formula(members):
         return torch.autograd.grad((output * tokens(2, 5, seed=9)).sum(), parts)
 
     expected = gradients(as_in_the_paper(mixture.layer, adapters, states, query)[0])
-    compiled = gradients(mixture._from_compiled(states, query, []))  # noqa: SLF001
-    folded = gradients(mixture._folded(states, query, []))  # noqa: SLF001
-
-    for ours, other, theirs in zip(compiled, folded, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
-        torch.testing.assert_close(other, theirs, atol=1e-9, rtol=1e-7)
+    for form in (mixture._from_compiled, mixture._formed, mixture._folded):  # noqa: SLF001
+        for ours, theirs in zip(gradients(form(states, query, [])), expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-7)
 
 
 def test_training_compiles_only_where_the_batch_pays_for_it():

@@ -1,6 +1,6 @@
 """Modules to files and back: which tensor stands under which name, checked to the last one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,18 @@ from torch import Tensor, nn
 
 from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose import heads, legacy
+from adapterhub_client.compose.blank import Blanks
 from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.errors import IncompatibleAdapter, WrongShape
+from adapterhub_client.compose.errors import IncompatibleAdapter, NotFinite, WrongShape
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.fusion import HOTTEST, FusionLayer
 from adapterhub_client.compose.methods import method
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
-from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion
+from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Original
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.statichead import StaticHead
+from adapterhub_client.compose.tensorfile import Stored
 from adapterhub_client.errors import CompositionError, WrongBase
 from adapterhub_client.formats import method as formats
 
@@ -27,27 +29,26 @@ FUSION_PARTS = ("query.weight", "query.bias", "key.weight", "key.bias", "value.w
 
 
 def read_adapter(
-    folder: Path, backbone: Backbone, *, any_base: bool
-) -> tuple[str | None, LoadedAdapter]:
-    """The adapter in a folder, and the name it has there.
+    folder: Path, blanks: Blanks, *, any_base: bool
+) -> tuple[str | None, LoadedAdapter, Original | None]:
+    """The adapter in a folder, the name it has there, and what its file holds where that is kept as it is.
 
     Raises:
         NotAnAdapter, Corrupt: The folder or its files are none.
         WrongBase: It was made for another kind of model.
         IncompatibleAdapter: Tensors are missing, unexpected, or of another shape.
     """
+    backbone = blanks.backbone
     envelope, tensors = folders.read_folder(folder, folders.ADAPTER)
     check_base(envelope, backbone, folder, any_base=any_base)
     tensors = _current(tensors, backbone)
     path = folder / folders.ADAPTER.config
     folders.required(envelope, "config", dict, path)
     config = method.read(legacy.current_config(envelope, tensors, path), backbone)
-    adapter = new_adapter(config, backbone, empty=True)
     name = None if envelope.get("name") is None else folders.required(envelope, "name", str, path)
-    fill(
-        adapter_entries(adapter, backbone, name or _found_name(tensors)), tensors, backbone, folder
-    )
-    return name, adapter
+    adapter, entries = blanks.make(config, name or _found_name(tensors))
+    fill(entries, tensors, backbone, folder)
+    return name, adapter, _original(tensors, entries, backbone.reference_parameter.dtype)
 
 
 def new_adapter(config: Any, backbone: Backbone, *, empty: bool) -> LoadedAdapter:  # noqa: ANN401
@@ -208,28 +209,52 @@ def head_entries(head: Any, name: str) -> Iterator[Entry]:  # noqa: ANN401
 
 
 def fill(
-    entries: Iterator[Entry], tensors: Mapping[str, Tensor], backbone: Backbone, source: Path
+    entries: Iterable[Entry], tensors: Mapping[str, Tensor], backbone: Backbone, source: Path
 ) -> None:
     """Give empty modules their tensors, frozen until they are asked to be trained.
 
     Raises:
-        IncompatibleAdapter: Tensors are missing, unexpected, or of another shape.
+        IncompatibleAdapter: Tensors are missing, unexpected, of another shape, or not finite.
     """
-    listed = list(entries)
-    asked = {entry.keys[0] for entry in listed}
-    allowed = {key for entry in listed for key in entry.keys}
-    missing, unexpected = sorted(asked - set(tensors)), sorted(set(tensors) - allowed)
-    if missing or unexpected:
-        raise IncompatibleAdapter(source, missing=missing, unexpected=unexpected)
+    named = _named_as_listed(list(entries), tensors, source)
     like = backbone.reference_parameter
-    for entry in listed:
-        tensor = tensors[entry.keys[0]]
-        if tensor.shape != entry.tensor.shape:
-            raise WrongShape(source, entry.keys[0], tensor.shape, entry.tensor.shape)
+    is_owned = isinstance(tensors, Stored)
+    known_finite = isinstance(tensors, Stored) and tensors.is_finite
+    for key, entry in named.items():
+        tensor = tensors[key]
         path, _, leaf = entry.name.rpartition(".")
-        # A copy: the file may be mapped into memory, and be written over while this is in use.
-        value = tensor.to(like.device, like.dtype, copy=True)
-        setattr(entry.owner.get_submodule(path), leaf, nn.Parameter(value, requires_grad=False))
+        owner = entry.owner.get_submodule(path) if path else entry.owner
+        held: dict[str, Any] = owner._parameters  # noqa: SLF001 - an attribute is looked for in all a module has
+        if tensor.shape != held[leaf].shape:
+            raise WrongShape(source, key, tensor.shape, held[leaf].shape)
+        # A copy of all others: tensors of a pickled file may share memory, and a head's may be the base's.
+        value = tensor.to(like.device, like.dtype, copy=not is_owned)
+        if not (known_finite and tensor.dtype == like.dtype) and not value.isfinite().all():
+            raise NotFinite(source, key, tensor, like.dtype)
+        held[leaf] = nn.Parameter(value, requires_grad=False)
+
+
+def _named_as_listed(
+    entries: Sequence[Entry], tensors: Mapping[str, Tensor], source: Path
+) -> dict[str, Entry]:
+    """Each entry under the first of its names that the file has; one that is shared may stand there only once."""
+    named = {next((key for key in e.keys if key in tensors), e.keys[0]): e for e in entries}
+    missing, unexpected = named.keys() - tensors.keys(), set(tensors)
+    for entry in entries:
+        unexpected.difference_update(entry.keys)
+    if missing or unexpected:
+        raise IncompatibleAdapter(source, missing=sorted(missing), unexpected=sorted(unexpected))
+    return named
+
+
+def _original(
+    tensors: Mapping[str, Tensor], entries: Sequence[Entry], dtype: torch.dtype
+) -> Original | None:
+    """What a file holds, where its bytes can be told from the adapter's tensors: those were not converted."""
+    if not isinstance(tensors, Stored) or any(t.dtype != dtype for t in tensors.values()):
+        return None
+    by_key = {key: entry for entry in entries for key in entry.keys}
+    return Original(tensors.header, tuple(by_key[key] for key in tensors))
 
 
 def _require_bottlenecks(names: Sequence[str], members: Mapping[str, LoadedAdapter]) -> None:
@@ -257,7 +282,8 @@ def _fusion_layer(config: formats.Fusion, backbone: Backbone, *, empty: bool) ->
 def _current(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     """The tensors under today's names, relative to the backbone."""
     prefix = backbone.prefix + "."
-    return {legacy.current_key(key).removeprefix(prefix): value for key, value in tensors.items()}
+    named = {legacy.current_key(key).removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors.renamed(named) if isinstance(tensors, Stored) else named
 
 
 _GROUPS = (

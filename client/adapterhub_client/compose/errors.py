@@ -3,10 +3,13 @@
 CompositionError (adapterhub_client.errors)
 ├── UnknownSite              no row of the table knows the architecture
 └── IncompatibleAdapter      a file's tensors are not those its config announces
-    └── WrongShape           both shapes
+    ├── WrongShape           both shapes
+    └── NotFinite            a value is NaN or infinite
 """
 
 from collections.abc import Sequence
+
+from torch import Tensor, dtype
 
 from adapterhub_client.errors import CompositionError
 
@@ -43,3 +46,21 @@ class WrongShape(IncompatibleAdapter):
         )
         self.missing = self.unexpected = ()
         self.found, self.expected = tuple(found), tuple(expected)
+
+
+class NotFinite(IncompatibleAdapter):
+    """A tensor in a file has values that are no numbers, or too large for the model's type."""
+
+    def __init__(self, source: object, name: str, found: Tensor, wanted: dtype) -> None:
+        count = int(found.numel() - found.isfinite().sum())
+        if count:
+            fault = f"has {count} values of {found.numel()} that are NaN or infinite"
+        else:
+            fault = f"has values too large for {wanted}, the type of this model"
+        CompositionError.__init__(
+            self,
+            f"{name!r} in '{source}' {fault}.",
+            hint="train it again: its training diverged" if count else "load the model in float32",
+        )
+        self.missing = self.unexpected = ()
+        self.name = name

@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from adapterhub_client.compose import tensorfile
 from adapterhub_client.errors import Corrupt, NotAnAdapter
 from adapterhub_client.wire import MANIFEST_FILE
 
@@ -64,7 +64,7 @@ def read_folder(folder: Path, files: Files) -> tuple[dict[str, Any], dict[str, T
     try:
         envelope = json.loads(config.read_text(encoding="utf-8"))
         tensors = _read_tensors(weights)
-    except (ValueError, SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+    except (ValueError, UnpicklingError, EOFError, RuntimeError) as error:
         # One line: torch goes on with how to switch the check off.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise Corrupt(f"'{folder}' cannot be read: {reason}") from error
@@ -132,7 +132,7 @@ def write_folder(
 
 def _read_tensors(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold anything
     if path.suffix == ".safetensors":
-        return load_file(path)
+        return tensorfile.read(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -20,6 +20,8 @@ _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 
 def current_key(key: str) -> str:
     """A tensor's name as it is written today."""
+    if "_lang_" not in key and "_text_" not in key:
+        return key
     for old in _OLD_KEYS:
         key = key.replace(f".{old}.", ".adapters.")
     return key.replace("invertible_lang_adapters", "invertible_adapters")

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapterhub_client.compose import expression
 from adapterhub_client.compose.engine import Modules
+from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf
 from adapterhub_client.compose.fusion import FusionLayer
 from adapterhub_client.compose.sites import Place
@@ -26,6 +27,20 @@ class Pin(NamedTuple):
     digest: str
 
 
+class Original(NamedTuple):
+    """What a file of tensors held: what came before them, and which tensors followed."""
+
+    header: bytes
+    entries: tuple[Entry, ...]
+
+    def digest(self) -> str:
+        """The sha256 of a file with the values that the tensors have now."""
+        content = hashlib.sha256(self.header)
+        for entry in self.entries:
+            content.update(_bytes(entry.tensor))
+        return content.hexdigest()
+
+
 class LoadedAdapter(nn.Module):
     """One adapter: its config and its modules, by place or by what they are once."""
 
@@ -34,7 +49,9 @@ class LoadedAdapter(nn.Module):
         self.config = config
         self.places = nn.ModuleDict(modules)
         self.trained_with_base_head = False
-        self._pin: tuple[Pin, str] | None = None
+        self._pin: Pin | None = None
+        self._original: Original | None = None
+        self._digest: str | None = None
 
     def requires_grad_(self, requires_grad: bool = True) -> "LoadedAdapter":  # noqa: FBT001, FBT002 - torch's own
         """Train all of it, or nothing, but for what its method never trains."""
@@ -47,20 +64,24 @@ class LoadedAdapter(nn.Module):
     @property
     def pin(self) -> Pin | None:
         """The version it was loaded from; None if there is none, or if its values are others now."""
-        if self._pin is None or self._pin[1] != self._content():
-            return None
-        return self._pin[0]
+        return self._pin if self._pin is not None and self._digest == self._content() else None
 
-    def publish_as(self, pin: Pin | None) -> None:
-        """Remember which version this is, as it is now."""
-        self._pin = None if pin is None else (pin, self._content())
+    def publish_as(self, pin: Pin | None, original: Original | None, digest: str | None) -> None:
+        """Remember which version this is: as it is now, or as the file of this digest was.
+
+        A file whose digest is known is not hashed again before someone asks.
+        """
+        self._pin = pin
+        self._original = original if digest else None
+        self._digest = (digest if self._original else self._content()) if pin else None
 
     def _content(self) -> str:
         """A digest of its values: fused optimizers and writes through `.data` move no version counter."""
+        if self._original is not None:
+            return self._original.digest()
         content = hashlib.sha256()
         for parameter in self.parameters():
-            values = parameter.detach().cpu().contiguous().view(torch.uint8)
-            content.update(values.numpy().tobytes())
+            content.update(_bytes(parameter))
         return content.hexdigest()
 
 
@@ -120,7 +141,8 @@ class Shelf(nn.Module):
             raise CompositionError(
                 f"{name!r} cannot be a name.", hint="allowed is any text without dots and quotes"
             )
-        module.train(self.training)
+        if module.training != self.training:
+            module.train(self.training)
         self._named(kind)[name] = module
         self.parts[f"{kind} {name}"] = module
 
@@ -175,6 +197,10 @@ class Shelf(nn.Module):
     def _named(self, kind: str) -> dict[str, Any]:
         named: dict[str, Any] = getattr(self, kind + "s")
         return named
+
+
+def _bytes(parameter: Tensor) -> Any:  # noqa: ANN401 - an array, to be hashed where it is
+    return parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
 
 
 def _at(loaded: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:

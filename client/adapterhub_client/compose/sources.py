@@ -10,11 +10,10 @@ from torch import nn
 from adapterhub_client import fingerprint, names
 from adapterhub_client.compose import checkpoint, expression, provenance
 from adapterhub_client.compose import folder as folders
+from adapterhub_client.compose.blank import Blanks
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
-from adapterhub_client.compose.provenance import (
-    BaseCheck,
-)
+from adapterhub_client.compose.provenance import BaseCheck
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.statichead import StaticHead
@@ -32,6 +31,7 @@ class Sources:
         self._shelf, self._backbone, self._model = shelf, backbone, model
         self._hub = hub
         self._base = BaseCheck(model, backbone.name)
+        self._blanks = Blanks(backbone)
         self._loaded: dict[str, LoadedAdapter | LoadedFusion] = {}
 
     def load(self, source: Any, name: str | None, *, any_base: bool) -> str:  # noqa: ANN401
@@ -126,8 +126,9 @@ class Sources:
     ) -> str:
         if not any_base:
             self._base.require(folder)
-        found, adapter = checkpoint.read_adapter(folder, self._backbone, any_base=any_base)
-        adapter.publish_as(provenance.pin(folder))
+        found, adapter, original = checkpoint.read_adapter(folder, self._blanks, any_base=any_base)
+        pin, digest = provenance.pin(folder, folders.ADAPTER.safetensors)
+        adapter.publish_as(pin, original, digest)
         own = name or self._free_name(found, reference)
         with self._shelf.whole():
             self._shelf.put("adapter", own, adapter)

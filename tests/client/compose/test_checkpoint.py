@@ -303,3 +303,37 @@ def test_loading_a_fusion_again_replaces_the_one_of_its_name(tmp_path):
 
     loaded = adapted.fusions["a,b"].state_dict()
     assert all(torch.equal(loaded[key], saved[key]) for key in saved)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(bad, form, tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    with torch.no_grad():
+        adapted.adapters["a"].get_parameter("places.1 output_adapter.up.bias")[3] = bad
+    adapted.save("a", tmp_path, format=form)
+
+    with pytest.raises(IncompatibleAdapter, match=r"layer.1.*adapter_up.bias.* 1 values of 32"):
+        adapted.load(tmp_path, name="b")
+
+    assert list(adapted.adapters) == ["a"]
+
+
+def test_weights_too_large_for_the_models_type_are_refused(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    with torch.no_grad():
+        adapted.adapters["a"].get_parameter("places.1 output_adapter.up.bias")[3] = 1e6
+    adapted.save("a", tmp_path)
+    half = compose.attach(make_model().half())
+
+    with pytest.raises(IncompatibleAdapter, match=r"too large for torch\.float16"):
+        half.load(tmp_path, allow_base_mismatch=True)
+
+
+def test_a_finite_file_whose_sum_is_infinite_is_fine(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    with torch.no_grad():
+        adapted.adapters["a"].get_parameter("places.1 output_adapter.up.bias").fill_(3e38)
+    adapted.save("a", tmp_path)
+
+    assert adapted.load(tmp_path, name="b") == "b"

@@ -1,11 +1,14 @@
 """References are pulled, versions are pinned, and a composition brings its members."""
 
+import hashlib
 import json
 
+import msgspec
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from adapterhub_client import compose
+from adapterhub_client import compose, wire
 from adapterhub_client.errors import (
     Ambiguous,
     CompositionError,
@@ -51,6 +54,49 @@ def test_an_adapter_trained_without_a_trace_is_no_longer_its_version_either(libr
         parameter.data.add_(0.5)
 
     assert adapted.adapters[name].pin is None
+
+
+def with_files(library, reference):
+    """The published manifest, now with the digest of the weights."""
+    folder = library.folders[reference]
+    path = folder / "adapter.safetensors"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = wire.File(path=path.name, sha256=digest, size_bytes=path.stat().st_size)
+    manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=wire.Manifest)
+    manifest = msgspec.structs.replace(manifest, files=[file])
+    (folder / "manifest.json").write_bytes(wire.canonical(manifest))
+    return wire.digest(manifest)
+
+
+def test_a_version_is_known_by_the_digest_of_its_file(library, published):
+    digest = with_files(library, "nli/mnli@ukp")
+    adapted = attached(library)
+
+    name = adapted.load("nli/mnli@ukp")
+
+    assert adapted.adapters[name].pin == ("nli/mnli@ukp", digest)
+    adapted.adapters[name].get_parameter("places.0 output_adapter.up.bias").data[0] += 1
+    assert adapted.adapters[name].pin is None
+
+
+def test_weights_that_are_not_those_of_the_manifest_are_not_its_version(library, published):
+    with_files(library, "nli/mnli@ukp")
+    path = library.folders["nli/mnli@ukp"] / "adapter.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(path).items()}, path)
+    adapted = attached(library)
+
+    name = adapted.load("nli/mnli@ukp")
+
+    assert adapted.adapters[name].pin is None
+
+
+def test_a_version_in_another_type_is_still_known(library, published):
+    with_files(library, "nli/mnli@ukp")
+    adapted = compose.attach(make_model().to(torch.bfloat16), hub=library)
+
+    name = adapted.load(library.folders["nli/mnli@ukp"], allow_base_mismatch=True)
+
+    assert adapted.adapters[name].pin is not None
 
 
 def test_a_pulled_adapter_that_was_made_trainable_and_not_trained_is_still_its_version(
@@ -254,10 +300,10 @@ def test_a_member_that_was_trained_since_is_not_the_pinned_version(library, publ
 def test_a_composition_that_cannot_be_loaded_leaves_nothing(library, published, tmp_path):
     published_fusion(library, tmp_path)
     path = tmp_path / "fusion" / "head_config.json"
-    path.write_text(path.read_text().replace('"classification"', '"tagging"'))
+    path.write_text(path.read_text().replace('"classification"', '"telling"'))
     adapted = attached(library)
 
-    with pytest.raises(CompositionError, match="'tagging'"):
+    with pytest.raises(CompositionError, match="'telling'"):
         adapted.load(tmp_path / "fusion")
 
     assert (list(adapted.adapters), list(adapted.fusions)) == ([], [])

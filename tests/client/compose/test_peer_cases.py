@@ -12,38 +12,53 @@ from safetensors.torch import load_file, save_file
 
 from adapterhub_client import compose
 
-from .peer_kinds import METHODS, kinds, refused
+from .peer_kinds import ARCHITECTURES, METHODS, kinds, refused
 
 PEER = os.environ.get("ADAPTERS_PEER_PYTHON")
 SCRIPT = Path(__file__).parent / "peer_cases.py"
 TOLERANCE = 1e-4
 
-# Grows with the engine.
-ARCHITECTURES = ["bert", "roberta", "xlm-roberta", "distilbert"]
-KINDS = {
-    "base",
-    *(
-        f"method:{kind}"
-        for kind in ("seq_bn", "double_seq_bn", "par_bn", "scaled_par_bn", "adapter_plus")
-    ),
-    *(f"method:bn_{kind}" for kind in ("mh", "layer_norms", "post_add", "leave_out")),
-    *(
-        f"comp:{kind}"
-        for kind in ("stack", "stack_houlsby", "fuse3", "fuse3_static", "fuse2_houlsby")
-    ),
-    "head:classification",
+# What the engine does not do yet: words of kinds, and cases. Whoever makes one pass takes it out.
+WAITING = (
+    *("lora", "ia3", "dora", "vera", "prefix", "prompt", "reft", "mam", "unipelt", "compacter"),
+    *("inv", "madx", "stack_fuse", "_lm"),
+)
+WAITING_CASES = {
+    "albert/comp:parallel",
+    "bart/comp:parallel",
+    "mbart/comp:parallel",
+    "t5/comp:parallel",
 }
+
+
+def compared(architecture):
+    """The kinds that both can do."""
+    return [
+        kind
+        for kind in kinds(architecture)
+        if kind not in refused(architecture)
+        and not any(word in kind for word in WAITING)
+        and f"{architecture}/{kind}" not in WAITING_CASES
+    ]
+
+
 CASES = [
     pytest.param(
         f"{architecture}-{kind}".replace(":", "-").replace("+", "p"), id=f"{architecture}/{kind}"
     )
     for architecture in ARCHITECTURES
-    for kind in kinds(architecture)
-    if kind in KINDS and kind not in refused(architecture)
+    for kind in compared(architecture)
 ]
+# We write heads as the library's flexible ones, which it has not got for models that it knows by an interface only.
+WRITTEN = [parameter for parameter in CASES if not parameter.id.endswith("head:static")]
 NEW = [parameter for parameter in CASES if "/method:" in parameter.id]
 
-pytestmark = pytest.mark.skipif(not PEER, reason="ADAPTERS_PEER_PYTHON is not set")
+pytestmark = [
+    pytest.mark.skipif(not PEER, reason="ADAPTERS_PEER_PYTHON is not set"),
+    pytest.mark.timeout(
+        900
+    ),  # the first test waits for the library to make all cases: a minute on a free core
+]
 
 
 def run_peer(*arguments):
@@ -116,7 +131,7 @@ def reports(peer, tmp_path_factory):
     """What the library says of the folders that we wrote: each of its cases, loaded by us and saved again."""
     root = tmp_path_factory.mktemp("written")
     written, failed = [], {}
-    for parameter in CASES:
+    for parameter in WRITTEN:
         case = peer.cases.get(parameter.values[0])
         if case is None:
             continue
@@ -212,7 +227,7 @@ def check(report):
     assert report["difference"] <= TOLERANCE
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", WRITTEN)
 def test_the_library_computes_the_same_with_what_we_write_again(case, reports):
     check(reports[case])
 
@@ -222,7 +237,7 @@ def test_the_library_computes_the_same_with_what_we_make(case, new_reports):
     check(new_reports[case])
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_what_is_not_compared_is_what_the_library_refuses(architecture, peer):
     said = {
         entry["kind"]: entry["error"]

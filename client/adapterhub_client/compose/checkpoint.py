@@ -20,7 +20,7 @@ from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Original
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.spots import Slot
-from adapterhub_client.compose.statichead import StaticHead
+from adapterhub_client.compose.statichead import StaticHead, has_own_head
 from adapterhub_client.compose.tensorfile import Stored
 from adapterhub_client.errors import CompositionError, WrongBase
 from adapterhub_client.formats import method as formats
@@ -149,7 +149,9 @@ def read_head(
         return name, flexible
     model_class = folders.required(envelope, "model_class", str, path)
     labels = folders.required({"label2id": {}} | _without_none(envelope), "label2id", dict, path)
-    if model_class == backbone.model_class and backbone.has_static_head:
+    # For some classes the reference library writes the backbone along, which is the base model's own matter.
+    tensors = {n: t for n, t in tensors.items() if not n.startswith(f"{backbone.prefix}.")}
+    if model_class == backbone.model_class and has_own_head(model):
         return None, StaticHead(model, tensors, labels, folder)
     converted, tensors = heads.from_static(envelope, tensors, backbone)
     own = converted.without_tied(tensors, "heads.static.")

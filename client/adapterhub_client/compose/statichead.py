@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from adapterhub_client.compose.errors import IncompatibleAdapter, WrongShape
 from adapterhub_client.errors import CompositionError
 
+# The heads of classes that have the backbone's modules beside them, as T5's have.
+BESIDE_BACKBONE = ("lm_head", "qa_outputs")
+
 
 class StaticHead(nn.Module):
     """Tensors that stand in for those of the model's own head while they are active; the model keeps its own.
@@ -69,6 +72,11 @@ class StaticHead(nn.Module):
         return {name: value for names, value in pairs for name in names}
 
 
+def has_own_head(model: nn.Module) -> bool:
+    """Whether a model is of a class with a head."""
+    return bool(_own(model))
+
+
 def exchange(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
     """Put other parameter objects in the places of a model's own; returns those it had."""
     before = {}
@@ -81,17 +89,19 @@ def exchange(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, nn.Par
 
 def _own(model: nn.Module) -> dict[str, Tensor]:
     """What is outside the backbone, under every name it has."""
-    prefix = f"{model.base_model_prefix}."
     state = model.state_dict(keep_vars=True)
+    if model.base_model is model:
+        return {name: t for name, t in state.items() if name.split(".")[0] in BESIDE_BACKBONE}
+    prefix = f"{model.base_model_prefix}."
     return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
 
 
 def _groups(model: nn.Module) -> list[tuple[str, ...]]:
     """The names of each parameter that is the head's alone."""
-    backbone: Any = model.base_model
-    shared = {id(parameter) for parameter in backbone.parameters()}
+    own = _own(model)
+    shared = {id(p) for n, p in model.state_dict(keep_vars=True).items() if n not in own}
     names: dict[int, list[str]] = {}
-    for name, tensor in _own(model).items():
+    for name, tensor in own.items():
         if isinstance(tensor, nn.Parameter) and id(tensor) not in shared:
             names.setdefault(id(tensor), []).append(name)
     return [tuple(group) for group in names.values()]

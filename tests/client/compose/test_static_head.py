@@ -288,3 +288,53 @@ def test_a_static_head_cannot_be_active_beside_others(tmp_path):
 
     with pytest.raises(CompositionError, match="cannot be active beside other heads"):
         adapted.activate(None, head=["default", "flexible"])
+
+
+def t5(seed):
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    config = transformers.T5Config(**sizes, vocab_size=96, decoder_start_token_id=0)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    return randomise_all(model, model.parameters(), seed)
+
+
+def test_a_head_beside_the_backbones_modules_stands_in_too(tmp_path, inputs):
+    theirs, ours = t5(1), t5(2)
+    call = {"input_ids": inputs["input_ids"], "decoder_input_ids": inputs["input_ids"]}
+    tensors = {"lm_head.weight": theirs.lm_head.weight.detach()}
+    envelope = {"model_type": "t5", "model_class": "T5ForConditionalGeneration", "config": None}
+    (tmp_path / "head_config.json").write_text(json.dumps(envelope))
+    torch.save(tensors, tmp_path / "pytorch_model_head.bin")
+    adapted = compose.attach(ours)
+    own = logits(adapted, call)
+
+    adapted.activate(None, head=adapted.load_head(tmp_path))
+
+    assert torch.equal(ours.lm_head.weight, theirs.lm_head.weight)
+    assert not torch.equal(logits(adapted, call), own)
+    adapted.detach()
+    assert torch.equal(logits(adapted, call), own)
+    assert ours.lm_head.weight is ours.get_input_embeddings().weight
+
+
+def test_a_flexible_head_needs_a_model_that_puts_out_hidden_states(inputs):
+    adapted = compose.attach(t5(1))
+    adapted.add_head("top", "seq2seq_lm")
+    adapted.activate(None, head="top")
+
+    with pytest.raises(CompositionError, match="puts out a Seq2SeqLMOutput") as error:
+        adapted(input_ids=inputs["input_ids"])
+
+    assert "AutoModel" in error.value.hint
+
+
+def test_a_backbone_written_along_with_a_head_is_passed_over(tmp_path, inputs):
+    theirs, ours = static("bert", 1), static("bert", 2)
+    folder = saved_static_head(theirs, tmp_path / "head")
+    torch.save(theirs.state_dict(), folder / "pytorch_model_head.bin")
+    before = {name: tensor.clone() for name, tensor in ours.bert.state_dict().items()}
+    adapted = compose.attach(ours)
+
+    adapted.activate(None, head=adapted.load_head(folder))
+
+    assert torch.equal(ours.classifier.weight, theirs.classifier.weight)
+    assert all(torch.equal(before[n], tensor) for n, tensor in ours.bert.state_dict().items())

@@ -26,7 +26,16 @@ def answer(
     context: PredictionContext,
     sizes: Sequence[int] | None = None,
 ) -> ModelOutput:
-    """The output of one head, or of several together."""
+    """The output of one head, or of several together.
+
+    Raises:
+        CompositionError: The model puts out no hidden states, or as for `predict_rows`.
+    """
+    if getattr(outputs, "last_hidden_state", None) is None:
+        raise CompositionError(
+            f"Heads read the last hidden states, but the model puts out a {type(outputs).__name__}.",
+            hint="load the base model without a head of its own, with `AutoModel`",
+        )
     if len(heads) == 1 and sizes is None:
         return heads[0].predict(outputs, context)
     return predict_rows(heads, outputs, context, sizes)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional, init
 
 from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.methods import invertible
+from adapterhub_client.compose.methods import invertible, phm
 from adapterhub_client.compose.methods.activation import activation
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
@@ -19,6 +20,7 @@ from adapterhub_client.formats.method import Bottleneck
 
 NORMAL_STD = 0.02
 HOULSBY_STD = 0.01
+SHARED_RULE_REACH = 1.0
 
 
 class BottleneckAdapter(nn.Module):
@@ -31,20 +33,23 @@ class BottleneckAdapter(nn.Module):
     Source: Houlsby et al. 2019, section 2.1; Pfeiffer et al. 2021, section 3.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a module is made with, and what it shares
         self,
         config: Bottleneck,
         features: int,
         width: int,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        shared: phm.Matrices | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self.features, self.width = features, width
         self.act = activation(config.non_linearity)
-        self.down = nn.Linear(features, width, device=device, dtype=dtype)
-        self.up = nn.Linear(width, features, device=device, dtype=dtype)
+        like = torch.empty(0, device=device, dtype=dtype)
+        self.down = _projection(config, (features, width), "down", shared, like)
+        self.up = _projection(config, (width, features), "up", shared, like)
         self.norm_before = (
             nn.LayerNorm(features, device=device, dtype=dtype) if config.ln_before else None
         )
@@ -97,7 +102,12 @@ class BottleneckAdapter(nn.Module):
         """Whether it only adds its scaled up-projection to f, so that several can be one product."""
         parts = (self.norm_before, self.norm_after, self.gate)
         adds = self.config.is_parallel or self.residual is Source.BRANCH
-        return adds and all(part is None for part in parts)
+        return adds and not self._drops_rows and all(part is None for part in parts)
+
+    @property
+    def _drops_rows(self) -> bool:
+        # The reference library has no stochastic depth in parallel adapters.
+        return self.config.stochastic_depth > 0 and not self.config.is_parallel
 
     def sources(self) -> list[nn.Parameter]:
         """All parameters its output depends on."""
@@ -119,6 +129,8 @@ class BottleneckAdapter(nn.Module):
     def change(self, hidden: Tensor) -> Tensor:
         """The adapter's output before anything is added to it."""
         change = self.up(self.encode(hidden))
+        if self._drops_rows and self.training:
+            change = change * kept_rows(change, self.config.stochastic_depth)
         if self.scaling is not None:
             change = change * self.scaling
         elif self.factor != 1.0:
@@ -146,13 +158,6 @@ def check(config: Bottleneck, backbone: Backbone) -> None:
     Raises:
         CompositionError: Names the option.
     """
-    asked = {
-        "phm_layer": config.phm_layer,
-        "stochastic_depth": config.stochastic_depth > 0,
-    }
-    for option, is_asked in asked.items():
-        if is_asked:
-            raise CompositionError(f"Bottleneck adapters with {option!r} are not supported yet.")
     if config.init_weights not in _INITIALISERS:
         raise CompositionError(
             f"There is no initialisation named {config.init_weights!r}.",
@@ -165,8 +170,7 @@ def check(config: Bottleneck, backbone: Backbone) -> None:
         )
     activation(config.non_linearity)
     invertible.check(config, backbone)
-    for place in places(config, backbone):
-        config.width(backbone.hidden_size, place.layer)
+    phm.check(config, _widths(config, backbone), backbone.hidden_size)
 
 
 def places(config: Bottleneck, backbone: Backbone) -> Iterator[Place]:
@@ -180,10 +184,16 @@ def build(config: Bottleneck, backbone: Backbone, *, empty: bool) -> dict[str, n
     """The modules by place, initialised; or empty, on the meta device."""
     like = backbone.reference_parameter
     device = torch.device("meta") if empty else like.device
-    modules: dict[str, nn.Module] = {}
+    features = backbone.hidden_size
+    kept = torch.empty(0, device=device, dtype=like.dtype)
+    shared = phm.shared(config, _widths(config, backbone), features, kept)
+    modules: dict[str, nn.Module] = {} if shared is None else {phm.KEY: shared}
+    if shared is not None and not empty:
+        with _seeded(config):
+            phm.initialise_matrices(config, shared, config.phm_init_range, SHARED_RULE_REACH)
     for place in places(config, backbone):
-        width = config.width(backbone.hidden_size, place.layer)
-        module = BottleneckAdapter(config, backbone.hidden_size, width, device, like.dtype)
+        width = config.width(features, place.layer)
+        module = BottleneckAdapter(config, features, width, device, like.dtype, shared=shared)
         if not empty:
             initialise(module)
         modules[str(place)] = module
@@ -198,17 +208,16 @@ def entries(
         module = modules[str(place)]
         for own, keys in leaves(module).items():
             yield Entry(module, own, tuple(f"{place.key}.adapters.{name}.{key}" for key in keys))
+    if config.phm_layer:
+        yield from phm.entries(modules, name)
     yield from invertible.entries(config, modules, backbone, name)
 
 
 @torch.no_grad()
 def initialise(adapter: BottleneckAdapter) -> None:
     """Fresh weights, as the config asks for."""
-    config = adapter.config
-    with torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
-        if config.init_weights_seed:
-            torch.manual_seed(config.init_weights_seed)
-        _INITIALISERS[config.init_weights](adapter)
+    with _seeded(adapter.config):
+        _INITIALISERS[adapter.config.init_weights](adapter)
 
 
 def leaves(module: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 - modules know their parts by name
@@ -227,17 +236,61 @@ def leaves(module: Any) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 - modules
             names[f"norm_before.{end}"] += (f"adapter_down.0.{end}",)
         linear = "adapter_down.1"
     for part, path in (("down", linear), ("up", "adapter_up"), ("gate", "gate")):
-        if getattr(module, part) is not None:
+        if isinstance(getattr(module, part), phm.PhmLinear):
+            names |= phm.leaves(getattr(module, part), part, path)
+        elif getattr(module, part) is not None:
             names |= {f"{part}.{end}": (f"{path}.{end}",) for end in ("weight", "bias")}
     if module.scaling is not None:
         names["scaling"] = ("scaling",)
     return names
 
 
+def kept_rows(change: Tensor, rate: float) -> Tensor:
+    """Zero for the rows that are left out, and for the others what makes up for these.
+
+    Shapes:
+        change: (batch, length, features)
+        result: (batch, 1, 1)
+
+    Source: Huang et al. 2016 (stochastic depth); Steitz & Roth 2024, section 3.
+    """
+    ones = torch.ones_like(change[:, :1, :1])
+    return functional.dropout(ones, rate, training=True)
+
+
+def _projection(
+    config: Bottleneck,
+    ends: tuple[int, int],
+    position: str,
+    shared: phm.Matrices | None,
+    like: Tensor,
+) -> nn.Linear | phm.PhmLinear:
+    if config.phm_layer:
+        return phm.layer(config, ends, position, shared, like)
+    return nn.Linear(*ends, device=like.device, dtype=like.dtype)
+
+
+def _widths(config: Bottleneck, backbone: Backbone) -> set[int]:
+    """The widths of all places."""
+    return {config.width(backbone.hidden_size, place.layer) for place in places(config, backbone)}
+
+
+@contextmanager
+def _seeded(config: Bottleneck) -> Iterator[None]:
+    """Random numbers from the config's seed, where it has one."""
+    with torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
+        if config.init_weights_seed:
+            torch.manual_seed(config.init_weights_seed)
+        yield
+
+
 def _like_bert(adapter: BottleneckAdapter) -> None:
     for linear in (adapter.down, adapter.up):
-        init.normal_(linear.weight, std=NORMAL_STD)
-        init.zeros_(linear.bias)
+        if isinstance(linear, phm.PhmLinear):
+            phm.initialise(linear)
+        else:
+            init.normal_(linear.weight, std=NORMAL_STD)
+            init.zeros_(linear.bias)
     _open_gate(adapter)
 
 

@@ -1,5 +1,6 @@
 """What older versions of the reference library wrote differently, made current on reading."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ _OLD_KEYS = (
 )
 # Before version 3, `gelu` was its tanh approximation.
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
+# The new library's versions before 1.1.0; those before 1.0.0 have no prefix.
+_IGNORED_ALPHA = re.compile(r"adapters\.(0|1\.0)(\.|$)|0\.")
+# Layers that make query, key and value at once, which never ignored it.
+_MERGED = (".c_attn.loras.", ".in_proj.loras.")
 
 
 def current_key(key: str) -> str:
@@ -33,7 +38,8 @@ def current_config(
     """The `config` object of an `adapter_config.json` of any age, as it would be written today.
 
     A file without a version is older than version 3. The first version announced invertible adapters in task adapters
-    that never had any.
+    that never had any. Before 1.1.0 the alpha of LoRA was ignored, but for merged projections; the reference library
+    overlooks both those and the versions 0.*, which wrote their numbers without its name.
 
     Raises:
         Corrupt: What it says of them cannot be read.
@@ -51,4 +57,20 @@ def current_config(
     has_invertible = any("invertible_adapters." in key for key in tensors)
     if config.get("inv_adapter") and envelope.get("type") == "text_task" and not has_invertible:
         config["inv_adapter"] = config["inv_adapter_reduction_factor"] = None
+    is_scaled = all(any(part in key for part in _MERGED) for key in tensors if ".loras." in key)
+    if _IGNORED_ALPHA.match(str(envelope.get("version", ""))) and not is_scaled:
+        return _without_alpha(config)
     return config
+
+
+def _without_alpha(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as it was trained by versions that left alpha / r out: with an alpha that makes it 1."""
+    parts = config.get("configs")
+    if isinstance(parts, list):
+        return {
+            **config,
+            "configs": [_without_alpha(p) if isinstance(p, dict) else p for p in parts],
+        }
+    if config.get("architecture") != "lora" or "r" not in config:
+        return dict(config)
+    return {**config, "alpha": config["r"]}

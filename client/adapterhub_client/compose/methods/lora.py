@@ -38,14 +38,17 @@ class LoraAdapter(LowRankAdapter):
         )
         self.lora_B = nn.Parameter(torch.empty(target.own, config.r, device=device, dtype=dtype))
 
-    def factors(self) -> Factors:
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """The two maps; B of each block beside the others, with zeros elsewhere."""
         target, rank = self.target, self.config.r
+        down, up = self.lora_A, self.lora_B
+        if dtype is not None:
+            down, up = down.to(dtype), up.to(dtype)
         if target.is_whole:
-            return Factors(self.lora_A, self.lora_B)
+            return Factors(down, up)
         used = len(target.uses)
-        blocks = torch.block_diag(*self.lora_B.view(used, target.block, rank))  # type: ignore[no-untyped-call]
-        return Factors(self.lora_A, linear.spread(blocks.T, target, 0.0).T)
+        blocks = torch.block_diag(*up.view(used, target.block, rank))  # type: ignore[no-untyped-call]
+        return Factors(down, linear.spread(blocks.T, target, 0.0).T)
 
     @torch.no_grad()
     def initialise(self) -> None:

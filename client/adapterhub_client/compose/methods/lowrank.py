@@ -64,8 +64,8 @@ class LowRankAdapter(LinearAdapter):
         apart = {id(p) for part in (self.m, self.gate) if part for p in part.parameters()}
         return [p for p in self.parameters() if id(p) not in apart]
 
-    def factors(self) -> Factors:
-        """The two maps, made of the parameters anew."""
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
+        """The two maps, made of the parameters anew; in another dtype, if one is given."""
         raise NotImplementedError
 
     def keep(self, linear: nn.Module) -> None:
@@ -103,7 +103,7 @@ class LowRankAdapter(LinearAdapter):
                 "A gated adapter cannot be merged: how much of it there is depends on the input.",
                 hint="keep it beside the model, or train one without `use_gating`",
             )
-        down, up = (factor.to(weight.dtype) for factor in self.factors())
+        down, up = self.factors(weight.dtype)
         total = weight + self.scale * (up @ down)
         if self.m is None:
             return total, bias

@@ -33,8 +33,8 @@ class TaskMatrix(nn.Module):
     def forward(self, down: Tensor) -> Tensor:
         """The matrix behind a map (rank, features in)."""
         if self.values.dim() == 1:
-            return self.values.unsqueeze(-1) * down
-        return self.values.T @ down
+            return self.values.to(down.dtype).unsqueeze(-1) * down
+        return self.values.to(down.dtype).T @ down
 
 
 class MtlLoraAdapter(LowRankAdapter):
@@ -65,11 +65,12 @@ class MtlLoraAdapter(LowRankAdapter):
         """Whether its factors are more than parameters as they are."""
         return True
 
-    def factors(self) -> Factors:
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """The task's matrix behind A, and the weighted mean of all B."""
-        shares = torch.softmax(self.weights / self.sharpness, dim=0)
-        up = (shares.view(-1, 1, 1) * self.lora_B).sum(dim=0)
-        return Factors(self.task_specific(self.lora_A), up)
+        dtype = dtype or self.lora_A.dtype
+        shares = torch.softmax(self.weights.to(dtype) / self.sharpness, dim=0)
+        up = (shares.view(-1, 1, 1) * self.lora_B.to(dtype)).sum(dim=0)
+        return Factors(self.task_specific(self.lora_A.to(dtype)), up)
 
     @torch.no_grad()
     def initialise(self) -> None:

@@ -68,10 +68,12 @@ class VeraAdapter(LowRankAdapter):
         shared = self._shared[0]
         return [self.vera_D, self.vera_B, shared.lora_A, shared.lora_B]
 
-    def factors(self) -> Factors:
-        """The two maps, made of the parameters anew."""
-        shared = self._shared[0]
-        return Factors(self.vera_D @ shared.lora_A, self.vera_B @ shared.lora_B)
+    def factors(self, dtype: torch.dtype | None = None) -> Factors:
+        """The two maps, made of the parameters anew; in another dtype, if one is given."""
+        own_down, own_up, down, up = self.sources()
+        if dtype is None:
+            return Factors(own_down @ down, own_up @ up)
+        return Factors(own_down.to(dtype) @ down.to(dtype), own_up.to(dtype) @ up.to(dtype))
 
     @torch.no_grad()
     def initialise(self) -> None:

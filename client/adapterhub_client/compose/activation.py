@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from adapterhub_client.compose import copies as planning
 from adapterhub_client.compose import embedding, expression, projection
+from adapterhub_client.compose.compiledfusion import needed
 from adapterhub_client.compose.expression import Expression, Leaf, Rows
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.hooks import Hooks, bind_slots, slot_hooks
@@ -55,6 +56,7 @@ class Activation:
         self.heads: Sequence[Head] = ()
         self.for_heads = embedding.ForHeads()
         self.residents: Residents | None = None
+        self.manner = Manner()
         self._bound: list[tuple[Place, Bound]] = []
         self._handles: list[RemovableHandle] = []
         self._own_head: dict[str, nn.Parameter] = {}
@@ -71,7 +73,7 @@ class Activation:
         Raises:
             CompositionError: A part is not loaded, or they do not fit; what was in effect stays so.
         """
-        for name in () if tree is None else expression.leaves(tree):
+        for name in () if tree is None else needed(tree, self._shelf.fusions):
             if name not in self._shelf.adapters:
                 raise self._shelf.unknown(name)
         copies = planning.plan(tree, self._shelf, self._backbone)
@@ -83,7 +85,7 @@ class Activation:
         self.clear()
         self.expression, self.heads, self._bound = tree, heads, bound
         self.for_heads = told
-        self.residents = manner.residents
+        self.residents, self.manner = manner.residents, manner
         if copies is not None:
             self._handles.extend(planning.install(copies, self._backbone))
         for hooks in [*others, *(slot_hooks(self._backbone, *part) for part in bound)]:
@@ -109,6 +111,15 @@ class Activation:
         tree = Rows(tuple(Leaf(name) for name in names))
         self.put(tree, (), None, Manner(residents=Residents(names, heads)))
 
+    def require_idle(self) -> None:
+        """Refuse what needs a model on which no adapter acts.
+
+        Raises:
+            CompositionError: Names what is active.
+        """
+        if self.expression is not None:
+            raise CompositionError(f"`{self.expression}` is active.", hint="deactivate it first")
+
     def clear(self) -> None:
         """Take everything out of effect."""
         for handle in self._handles:
@@ -121,6 +132,7 @@ class Activation:
         self._shelf.active = frozenset()
         self.for_heads = embedding.ForHeads()
         self.expression, self.heads, self.residents = None, (), None
+        self.manner = Manner()
         self._handles, self._bound, self._own_head = [], [], {}
 
     def attention(self) -> Iterator[FusionWeights]:

@@ -8,18 +8,21 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, heads, training
+from adapterhub_client.compose import checkpoint, heads, merging, pruning, training
 from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.call import call
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
+from adapterhub_client.compose.folding import Folding
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
+from adapterhub_client.compose.merging import MergeMethod
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.plan import Manner
+from adapterhub_client.compose.pruning import Batch, Cost, Pruned
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
-from adapterhub_client.compose.sources import Sources
+from adapterhub_client.compose.sources import Form, FusionFiles, Sources
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
 
@@ -41,6 +44,7 @@ class Adapted(nn.Module):
         self.training = self.shelf.training = model.training
         self.sources = Sources(self.shelf, self.backbone, model, hub)
         self.lookup = Lookup(self.shelf, self.sources)
+        self.folding = Folding(self.backbone, model)
         self.activation = Activation(self.shelf, self.backbone, model)
         self._was_trainable = {n: p.requires_grad for n, p in model.named_parameters()}
         self._was_training = [(module, module.training) for module in model.modules()]
@@ -98,12 +102,10 @@ class Adapted(nn.Module):
         """
         own = name or ",".join(names)
         self._require_free("fusion", own, self.fusions)
-        for member in names:
-            if member not in self.adapters:
-                raise self.shelf.unknown(member)
+        members = {member: self.lookup.adapter(member) for member in names}
         if not isinstance(config, formats.Fusion):
             config = formats.read_fusion(config)
-        fusion = checkpoint.new_fusion(config, self.backbone, names, self.adapters, empty=False)
+        fusion = checkpoint.new_fusion(config, self.backbone, names, members, empty=False)
         self.shelf.put("fusion", own, fusion)
         return own
 
@@ -124,25 +126,67 @@ class Adapted(nn.Module):
         self.shelf.put("head", name, heads.build(config, self.backbone, empty=False))
         return name
 
+    def merge(
+        self,
+        name: str,
+        names: Sequence[str],
+        weights: Sequence[float] | None = None,
+        method: MergeMethod = "linear",
+        **options: Any,  # noqa: ANN401 - checked as those of the method
+    ) -> str:
+        """Make a new adapter of loaded ones of one kind; returns its name.
+
+        ``options``: `normalize`, and `density` and `seed` (TIES, DARE) or `rank` (SVD); see `merging`.
+        """
+        self._require_free("adapter", name, self.adapters)
+        named = [(member, self.lookup.adapter(member)) for member in names]
+        merged = merging.merge(named, weights, method, options, self.backbone)
+        self.shelf.put("adapter", name, merged)
+        return name
+
+    def merge_heads(
+        self, name: str, names: Sequence[str], weights: Sequence[float] | None = None
+    ) -> str:
+        """Make a new head, the weighted sum of heads of one kind, with the same layers and labels; returns its name."""
+        self._require_free("head", name, self.heads)
+        named = [(head, self.lookup.head(head)) for head in names]
+        self.shelf.put("head", name, merging.merge_heads(named, weights, self.backbone))
+        return name
+
     def load(
-        self, source: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
+        self,
+        source: Folder,
+        name: str | None = None,
+        *,
+        leave_out: Iterable[int] = (),
+        allow_base_mismatch: bool = False,
     ) -> str:
         """Load an adapter, with its head, or a published composition; returns the name to activate.
 
         ``source`` is a folder or a reference, which is pulled. A composition brings its members, and its name is
-        that of its fusion.
+        that of its fusion. An adapter can be left out of some layers (AdapterDrop).
 
         Raises:
             WrongBase: It was trained on another base model.
             NotAnAdapter, Corrupt, IncompatibleAdapter: The folder or its files do not fit.
         """
-        return self.sources.load(source, name, any_base=allow_base_mismatch)
+        return self.sources.load(
+            source, name, any_base=allow_base_mismatch, leave_out=frozenset(leave_out)
+        )
 
     def load_fusion(
-        self, folder: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
+        self,
+        folder: Folder,
+        name: str | None = None,
+        *,
+        form: Form | None = None,
+        allow_base_mismatch: bool = False,
     ) -> str:
-        """Load a fusion, with the head in its folder; returns its name."""
-        return self.sources.load_fusion(Path(folder), name, any_base=allow_base_mismatch)
+        """Load a fusion, with the head in its folder; returns its name.
+
+        Without ``form`` it is the trainable one where the folder has that; the compiled one needs no members.
+        """
+        return self.sources.load_fusion(Path(folder), name, any_base=allow_base_mismatch, form=form)
 
     def load_head(
         self, folder: Folder, name: str | None = None, *, allow_base_mismatch: bool = False
@@ -170,9 +214,16 @@ class Adapted(nn.Module):
         folder: Folder,
         head: str | None = None,
         format: Format = "safetensors",  # noqa: A002
+        *,
+        form: Form = "trainable",
     ) -> None:
-        """Write a fusion, with a head, and which published versions its members are."""
-        self.sources.save_fusion(name, Path(folder), head, format, active=self.expression)
+        """Write a fusion, with a head, and which published versions its members are.
+
+        The ``compiled`` form is small, exact, and for use only; it needs no members. The ``slim`` one takes a third
+        of it from its members, which are loaded with it. ``both`` writes trainable and compiled.
+        """
+        files = FusionFiles(head, format, form)
+        self.sources.save_fusion(name, Path(folder), files, active=self.expression)
 
     def save_head(self, name: str, folder: Folder, format: Format = "safetensors") -> None:  # noqa: A002
         """Write a head."""
@@ -199,15 +250,16 @@ class Adapted(nn.Module):
         """Put a composition into effect, in place of the one before.
 
         ``composition`` is an expression, the name of a fusion, a published composition's reference, or None for heads
-        alone. Without ``head``, the head
-        that has the name of the composition's last adapter or of its fusion is used, or that came with the fusion,
-        if there is one; False uses none. A parallel or batch-split composition takes several, in its children's order.
+        alone. Without ``head``, the head that has the name of the composition's last adapter or of its fusion is
+        used, or that came with the fusion, if there is one; False uses none. A parallel or batch-split composition takes several, in its children's order.
         ``compat="adapters"`` gives the reference library's numbers where it is wrong: for averages, and for stacks
         inside other blocks. In ``skip_layers`` nothing of the composition acts (AdapterDrop).
 
         Raises:
             CompositionError: A name is not loaded, or the parts do not fit; what was active stays so.
         """
+        if composition is not None:
+            self.folding.require_none("activate a composition")
         tree = self.lookup.tree(composition)
         chosen, static = self.lookup.heads(tree, head)
         manner = Manner(compat == "adapters", frozenset(skip_layers))
@@ -226,15 +278,42 @@ class Adapted(nn.Module):
             CompositionError: A name is not loaded, an adapter is of a method that cannot be picked by row, or is
                 being trained.
         """
+        self.folding.require_none("activate adapters")
         self.activation.put_rows(names, self.lookup.heads_of_rows(names, heads or {}))
 
     def deactivate(self) -> None:
         """Take everything out of effect; what is loaded stays loaded."""
         self.activation.clear()
 
+    def fold(self, name: str) -> None:
+        """Merge an adapter into the model's own weights, where it costs nothing; heads can be active then.
+
+        For LoRA, DoRA, VeRA and (IA)3, with nothing active. The weights that change are kept, so that `unfold` gives
+        them back bit for bit: their memory twice, for as long as it lasts.
+        """
+        adapter = self.lookup.adapter(name)
+        self.activation.require_idle()
+        self.sources.remember_base()
+        self.folding.fold(name, adapter)
+
+    def unfold(self) -> None:
+        """Give the model its own weights back, bit for bit."""
+        self.folding.unfold()
+
+    def prune_fusion(
+        self, name: str, keep: int, batches: Iterable[Batch], new_name: str | None = None
+    ) -> Pruned:
+        """Make a new fusion of the members that a fusion attends to most in these batches; says how much to each."""
+        return pruning.prune(self, name, keep, batches, new_name)
+
+    def prune_report(self, name: str, batches: Iterable[Batch], head: Heads = None) -> list[Cost]:
+        """What keeping the N, N - 1, ..., 1 most attended members of a fusion costs in these batches."""
+        return pruning.report(self, name, batches, head)
+
     def detach(self) -> nn.Module:
         """Give the model back as it was, bit for bit: no hooks, its own head, gradients and modes where they were."""
         self.deactivate()
+        self.unfold()
         for module, was_training in self._was_training:
             module.training = was_training
         for name, parameter in self.model.named_parameters():

@@ -60,7 +60,7 @@ def write_adapter(
     folder: Path, name: str, adapter: LoadedAdapter, backbone: Backbone, form: Format
 ) -> None:
     """Write an adapter as the `adapters` library would."""
-    envelope = _envelope(backbone, name, adapter.config.to_dict())
+    envelope = envelope_of(backbone, name, adapter.config.to_dict())
     tensors = _tensors(adapter_entries(adapter, backbone, name), prefix=backbone.prefix)
     folders.write_folder(folder, folders.ADAPTER, envelope, tensors, form)
 
@@ -117,7 +117,7 @@ def write_fusion(
     folder: Path, name: str, fusion: LoadedFusion, backbone: Backbone, form: Format
 ) -> None:
     """Write a fusion as the `adapters` library would; it does not save the temperature, so that is added."""
-    envelope = _envelope(backbone, name, fusion.config.to_dict())
+    envelope = envelope_of(backbone, name, fusion.config.to_dict())
     envelope["adapter_names"] = list(fusion.members)
     if not fusion.stacks_as_reference:
         envelope["library"] = folders.LIBRARY
@@ -162,10 +162,10 @@ def read_head(
 def write_head(folder: Path, name: str, head: Any, backbone: Backbone, form: Format) -> None:  # noqa: ANN401
     """Write a head as the `adapters` library would."""
     if isinstance(head, StaticHead):
-        envelope = _envelope(backbone, None, None) | head.envelope(backbone.model_class)
+        envelope = envelope_of(backbone, None, None) | head.envelope(backbone.model_class)
         folders.write_folder(folder, folders.HEAD, envelope, head.tensors(), form)
         return
-    envelope = _envelope(backbone, name, head.to_dict())
+    envelope = envelope_of(backbone, name, head.to_dict())
     tensors = _tensors(head_entries(head, name))
     tensors |= {f"heads.{name}.{own}": tensor for own, tensor in head.tied().items()}
     folders.write_folder(folder, folders.HEAD, envelope, tensors, form)
@@ -330,9 +330,10 @@ def _tensors(entries: Iterator[Entry], *, prefix: str = "") -> dict[str, Tensor]
     return {start + key: entry.tensor for entry in entries for key in entry.keys}
 
 
-def _envelope(
+def envelope_of(
     backbone: Backbone, name: str | None, config: dict[str, Any] | None
 ) -> dict[str, Any]:
+    """What stands in the config file beside any tensors: the kind of model, a name and a config."""
     return {
         "model_type": backbone.model_type,
         "hidden_size": backbone.hidden_size,

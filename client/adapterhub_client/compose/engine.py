@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adapterhub_client.compose import division, expression
 from adapterhub_client.compose.bank import Bank
+from adapterhub_client.compose.compilation import CompiledLayer
 from adapterhub_client.compose.expression import (
     Average,
     BatchSplit,
@@ -32,7 +33,7 @@ class Modules(NamedTuple):
     """What is loaded at one place, by name."""
 
     adapters: Mapping[str, BottleneckAdapter]
-    fusions: Mapping[str, FusionLayer]
+    fusions: Mapping[str, FusionLayer | CompiledLayer]
     stacks_as_reference: frozenset[str] = frozenset()
     """the fusions that were trained with the reference library's reading of a stack inside them"""
 
@@ -161,6 +162,8 @@ def _bind_stack(parts: Sequence[Bound]) -> Bound | None:
 
 def _bind_fuse(tree: Fuse, modules: Modules, reading: Reading) -> Bound | None:
     layer = modules.fusions.get(tree.fusion)
+    if isinstance(layer, CompiledLayer):
+        return _bind_compiled(tree, layer)
     as_reference = reading.as_reference or tree.fusion in modules.stacks_as_reference
     members: list[Member] = []
     needs: set[Source] = set()
@@ -179,13 +182,25 @@ def _bind_fuse(tree: Fuse, modules: Modules, reading: Reading) -> Bound | None:
             f"There is no fusion named {tree.fusion!r}.",
             hint="load it with `load_fusion`, or make a new one with `add_fusion`",
         )
-    if layer.config.query_before_ln:
+    return _bound_mixture(tree, Mixture(layer, members), needs, twice=as_reference)
+
+
+def _bind_compiled(tree: Fuse, layer: CompiledLayer) -> Bound | None:
+    """Bind a fusion that knows its members without their being loaded."""
+    names = [name for name in expression.leaves(tree) if name in layer.members]
+    if not names:
+        return None
+    needs = set[Source]().union(*(layer.members[name].needs for name in names))
+    return _bound_mixture(tree, layer.mixture(names), needs, twice=False)
+
+
+def _bound_mixture(tree: Fuse, mixture: Mixture, needs: set[Source], *, twice: bool) -> Bound:
+    if mixture.layer.config.query_before_ln:
         needs.add(Source.BRANCH)
-    if layer.config.residual_before:
+    if mixture.layer.config.residual_before:
         needs |= {Source.BRANCH, Source.SKIP}
-    mixture = Mixture(layer, members)
     return Bound(
-        partial(fuse, mixture, twice=as_reference),
+        partial(fuse, mixture, twice=twice),
         frozenset(needs),
         mixture.last.reads is Source.NORMED,
         mixture.last.config.original_ln_after,

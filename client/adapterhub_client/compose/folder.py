@@ -40,9 +40,19 @@ FUSION = Files(
     "model_adapter_fusion.safetensors",
     "pytorch_model_adapter_fusion.bin",
 )
+COMPILED = Files(
+    "adapter_fusion_compiled.json",
+    "model_adapter_fusion_compiled.safetensors",
+    "pytorch_model_adapter_fusion_compiled.bin",
+)
+# The down-projections of a compiled fusion's members, which these have too.
+COMPILED_MEMBERS = Files(
+    COMPILED.config,
+    "model_adapter_fusion_members.safetensors",
+    "pytorch_model_adapter_fusion_members.bin",
+)
 
-
-CONFIGS = {ADAPTER.config, FUSION.config}
+CONFIGS = {ADAPTER.config, FUSION.config, COMPILED.config}
 
 
 def holds(folder: Path, files: Files) -> bool:
@@ -95,7 +105,8 @@ def replacing(folder: Path) -> Iterator[Path]:
     """A place to write files, which then replace those in the folder; nothing does where an error ends it.
 
     What would belong to other weights goes: the manifest of the version the folder was, a head where none was
-    written, weights in the other format. The configs come last, since they make it a folder of adapters.
+    written, weights in the other format, the other form of a fusion. The configs come last, since they make it a
+    folder of adapters.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unfinished-", dir=folder) as name:
@@ -104,7 +115,9 @@ def replacing(folder: Path) -> Iterator[Path]:
         written = sorted(place.iterdir(), key=lambda path: (path.name in CONFIGS, path.name))
         names = {path.name for path in written}
         stale = [*HEAD]
-        stale += [n for files in (ADAPTER, FUSION) if files.config in names for n in files[1:]]
+        stale += ADAPTER[1:] if ADAPTER.config in names else ()
+        if names & {FUSION.config, COMPILED.config}:
+            stale += [*FUSION, *COMPILED, *COMPILED_MEMBERS]
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
         for path in written:
             path.replace(folder / path.name)

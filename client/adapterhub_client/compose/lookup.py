@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from adapterhub_client.compose import expression
+from adapterhub_client.compose import compiledfusion, expression
+from adapterhub_client.compose.compiledfusion import CompiledFusion
 from adapterhub_client.compose.expression import (
     BatchSplit,
     Expression,
@@ -43,7 +44,10 @@ class Lookup:
             name, brought = self._sources.brought(composition.name)
             composition = brought.tree(name) if isinstance(brought, LoadedFusion) else Leaf(name)
         expression.check_nesting(composition)
-        return expression.rename(composition, self._sources.loaded_name)
+        needed = set(compiledfusion.needed(composition, self._shelf.fusions))
+        return expression.rename(
+            composition, lambda name: self._sources.loaded_name(name) if name in needed else name
+        )
 
     def heads(self, tree: Expression | None, asked: Heads) -> tuple[list[Head], StaticHead | None]:
         """The heads a call goes through, or the one that stands in for the model's own.
@@ -79,6 +83,16 @@ class Lookup:
         """
         own = {name: name for name in names if name in self._shelf.heads}
         return {name: self.head(head) for name, head in (own | dict(heads)).items()}
+
+    def adapter(self, name: str) -> LoadedAdapter:
+        """The adapter of this name.
+
+        Raises:
+            CompositionError: No adapter has it.
+        """
+        if name not in self._shelf.adapters:
+            raise self._shelf.unknown(name)
+        return self._shelf.adapters[name]
 
     def head(self, name: str) -> Any:  # noqa: ANN401
         """The head of this name.
@@ -133,6 +147,11 @@ class Lookup:
         for fuse in fusions:
             if fuse.fusion not in self._shelf.fusions:
                 raise self._shelf.unknown(fuse.fusion)
+            if isinstance(self._shelf.fusions[fuse.fusion], CompiledFusion):
+                raise CompositionError(
+                    f"The fusion {fuse.fusion!r} is compiled, so it has no projections to train.",
+                    hint="load it from a folder with its trainable form",
+                )
         return [self._shelf.fusions[fuse.fusion] for fuse in fusions]
 
 

@@ -124,7 +124,8 @@ def merge_heads(
 
 def weighted_sum(stacked: Tensor, weights: Tensor) -> Tensor:
     """Compute sum_i w_i t_i over the first dimension."""
-    return torch.tensordot(weights, stacked, dims=1)
+    total: Tensor = torch.tensordot(weights, stacked, dims=1)
+    return total
 
 
 def _linear(group: Group) -> tuple[Any, Tensors]:

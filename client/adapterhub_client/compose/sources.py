@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 from torch import nn
 
 from adapterhub_client import fingerprint, names
-from adapterhub_client.compose import checkpoint, expression, provenance
+from adapterhub_client.compose import checkpoint, compiledfusion, expression, provenance
 from adapterhub_client.compose import folder as folders
+from adapterhub_client.compose.adapterdrop import without_layers
 from adapterhub_client.compose.blank import Blanks
+from adapterhub_client.compose.compiledfusion import CompiledFusion
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.provenance import BaseCheck
@@ -22,6 +24,16 @@ from adapterhub_client.formats.folder import COMPOSITION_FILE, CompositionFile, 
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 
 STATIC_HEAD = "default"
+Form = Literal["trainable", "compiled", "slim", "both"]
+
+
+class FusionFiles(NamedTuple):
+    """How a fusion is written."""
+
+    head: str | None = None
+    format: Format = "safetensors"
+    form: Form = "trainable"
+    """slim is compiled, but for what its members have too"""
 
 
 class Sources:
@@ -34,25 +46,59 @@ class Sources:
         self._blanks = Blanks(backbone)
         self._loaded: dict[str, LoadedAdapter | LoadedFusion] = {}
 
-    def load(self, source: Any, name: str | None, *, any_base: bool) -> str:  # noqa: ANN401
-        """Load an adapter or a composition from a folder or a reference, whole or not at all; returns its name."""
+    def remember_base(self) -> None:
+        """Take the base's fingerprint now, since its weights are about to hold more."""
+        self._base.fingerprint()
+
+    def load(
+        self,
+        source: Any,  # noqa: ANN401
+        name: str | None,
+        *,
+        any_base: bool,
+        leave_out: frozenset[int] = frozenset(),
+    ) -> str:
+        """Load an adapter or a composition from a folder or a reference, whole or not at all; returns its name.
+
+        Raises:
+            CompositionError: A composition cannot be left out of layers.
+        """
         folder, reference = self._folder(source, any_base=any_base)
-        is_composition = folders.holds(folder, folders.FUSION)
+        is_composition = _holds_fusion(folder)
+        if is_composition and leave_out:
+            raise CompositionError(
+                f"'{folder}' holds a composition, which is not left out of layers when it is loaded.",
+                hint="skip them when it is active: activate(..., skip_layers=[...])",
+            )
         if is_composition:
             own = self.load_fusion(folder, name, any_base=any_base)
         else:
-            own = self._load_adapter(folder, name, reference, any_base=any_base)
+            own = self._load_adapter(
+                folder, name, reference, any_base=any_base, leave_out=leave_out
+            )
         if reference is not None:
             loaded = self._shelf.fusions if is_composition else self._shelf.adapters
             self._loaded[str(source)] = loaded[own]
         return own
 
-    def load_fusion(self, folder: Path, name: str | None, *, any_base: bool) -> str:
-        """Load a fusion, its head, and its members where they are pinned, whole or not at all; returns its name."""
+    def load_fusion(
+        self, folder: Path, name: str | None, *, any_base: bool, form: Form | None = None
+    ) -> str:
+        """Load a fusion, its head, and its members where they are pinned, whole or not at all; returns its name.
+
+        Without ``form`` it is the trainable one where the folder has that. The compiled one needs no members.
+
+        Raises:
+            NotAnAdapter: The folder has no fusion of that form.
+        """
+        has_trainable = folders.holds(folder, folders.FUSION)
+        is_compiled = form in ("compiled", "slim") or (form is None and not has_trainable)
+        if is_compiled and form is None and not folders.holds(folder, folders.COMPILED):
+            raise NotAnAdapter(folder, [folders.FUSION.config, folders.COMPILED.config])
         if not any_base:
             self._base.require(folder)
         with self._shelf.whole():
-            return self._load_fusion(folder, name, any_base=any_base)
+            return self._load_fusion(folder, name, any_base=any_base, is_compiled=is_compiled)
 
     def load_head(self, folder: Path, name: str | None, *, any_base: bool) -> str:
         """Load a head; it is the `default` one where neither ``name`` nor the folder has another name."""
@@ -71,18 +117,27 @@ class Sources:
             fingerprint.write(self._base.fingerprint(), place / BASE_FINGERPRINT_FILE)
 
     def save_fusion(
-        self, name: str, folder: Path, head: str | None, form: Format, active: Expression | None
+        self, name: str, folder: Path, files: FusionFiles, active: Expression | None
     ) -> None:
-        """Write a fusion, its head, the base's fingerprint, and which versions its members are."""
+        """Write a fusion in one form or both, its head, the base's fingerprint, and which versions its members are.
+
+        Raises:
+            CompositionError: It cannot be written in this form.
+        """
         if name not in self._shelf.fusions:
             raise self._shelf.unknown(name)
         fusion = self._shelf.fusions[name]
+        compiled = self._compiled(name, fusion, files)
         described = msgspec.to_builtins(self._describe(name, fusion, active))
         text = json.dumps(described, indent=2, sort_keys=True)
         with folders.replacing(folder) as place:
-            checkpoint.write_fusion(place, name, fusion, self._backbone, form)
+            if files.form in ("trainable", "both"):
+                checkpoint.write_fusion(place, name, fusion, self._backbone, files.format)
+            if compiled is not None:
+                is_whole = files.form != "slim"
+                compiledfusion.write(place, name, compiled, self._backbone, with_members=is_whole)
             (place / COMPOSITION_FILE).write_text(text, encoding="utf-8")
-            self._write_head(fusion, name, head, place, form)
+            self._write_head(fusion, name, files.head, place, files.format)
             fingerprint.write(self._base.fingerprint(), place / BASE_FINGERPRINT_FILE)
 
     def save_head(self, name: str, folder: Path, form: Format) -> None:
@@ -122,27 +177,44 @@ class Sources:
         return str(self._name_of(brought)), brought
 
     def _load_adapter(
-        self, folder: Path, name: str | None, reference: str | None, *, any_base: bool
+        self,
+        folder: Path,
+        name: str | None,
+        reference: str | None,
+        *,
+        any_base: bool,
+        leave_out: frozenset[int] = frozenset(),
     ) -> str:
         if not any_base:
             self._base.require(folder)
         found, adapter, original = checkpoint.read_adapter(folder, self._blanks, any_base=any_base)
-        pin, digest = provenance.pin(folder, folders.ADAPTER.safetensors)
-        adapter.publish_as(pin, original, digest)
         own = name or self._free_name(found, reference)
+        if leave_out:
+            # Not what was published any more.
+            adapter = without_layers(own, adapter, leave_out, self._backbone)
+        else:
+            pin, digest = provenance.pin(folder, folders.ADAPTER.safetensors)
+            adapter.publish_as(pin, original, digest)
         with self._shelf.whole():
             self._shelf.put("adapter", own, adapter)
             if folders.holds(folder, folders.HEAD):
                 self._load_head(folder, own, own, any_base=any_base)
         return own
 
-    def _load_fusion(self, folder: Path, name: str | None, *, any_base: bool) -> str:
+    def _load_fusion(
+        self, folder: Path, name: str | None, *, any_base: bool, is_compiled: bool
+    ) -> str:
         described = provenance.composition(folder)
-        for member in described.members if described else []:
-            self._load_member(member, any_base=any_base)
-        found, fusion = checkpoint.read_fusion(
-            folder, self._backbone, _Members(self._shelf), any_base=any_base
-        )
+        pins = described.members if described else []
+        is_alone = is_compiled and (folder / folders.COMPILED_MEMBERS.safetensors).is_file()
+        inside = set(compiledfusion.member_names(folder)) if is_alone else set()
+        for member in pins:
+            if member.name not in inside:
+                self._load_member(member, any_base=any_base)
+        read = compiledfusion.read if is_compiled else checkpoint.read_fusion
+        found, fusion = read(folder, self._backbone, _Members(self._shelf), any_base=any_base)
+        if isinstance(fusion, CompiledFusion):
+            fusion.pins = {pin.name: pin for pin in pins if pin.name in fusion.members}
         own = name or found
         if described:
             tree = expression.rename_fusion(expression.parse(described.expression), found, own)
@@ -203,8 +275,32 @@ class Sources:
         for leaf in dict.fromkeys(expression.leaves(tree)):
             adapter = self._shelf.adapters.get(leaf)
             pin = adapter.pin if adapter else None
-            pins.append(MemberPin(leaf, *(pin or ())))
+            known = fusion.pins.get(leaf) if isinstance(fusion, CompiledFusion) else None
+            pins.append(known or MemberPin(leaf, *(pin or ())))
         return CompositionFile(str(tree), pins)
+
+    def _compiled(
+        self, name: str, fusion: LoadedFusion, files: FusionFiles
+    ) -> CompiledFusion | None:
+        """The compiled form to write, where one is asked for.
+
+        Raises:
+            CompositionError: The fusion or the format has no such form.
+        """
+        if files.form not in get_args(Form):
+            raise CompositionError(
+                f"A fusion has no form {files.form!r}.", hint="known: " + ", ".join(get_args(Form))
+            )
+        if files.form in ("trainable", "both") and isinstance(fusion, CompiledFusion):
+            raise CompositionError(
+                f"The fusion {name!r} is compiled: its projections are not known any more.",
+                hint="save it with form='compiled'",
+            )
+        if files.form == "trainable":
+            return None
+        if files.format != "safetensors":
+            raise CompositionError("A compiled fusion is written as safetensors only.")
+        return compiledfusion.compiled(name, fusion, self._shelf.adapters)
 
     def _write_head(
         self,
@@ -238,6 +334,10 @@ class Sources:
             str(source), base=self._base.fingerprint(), allow_base_mismatch=any_base
         )
         return Path(pulled), str(source)
+
+
+def _holds_fusion(folder: Path) -> bool:
+    return any(folders.holds(folder, files) for files in (folders.FUSION, folders.COMPILED))
 
 
 class _Members(dict[str, Any]):

@@ -98,7 +98,9 @@ def prepared(
             adapted.activate(None, head=name)
             adapted.trainable(heads=[name])
         frozen = experiment.mode == "head" and not experiment.training.dropout
-        yield Subject(adapted, memory if frozen else None)
+        # A decoder is summed up by its last token, which is not what the memory keeps.
+        kept = frozen and all(head.reads_first_token for head in adapted.active_heads)
+        yield Subject(adapted, memory if kept else None)
     finally:
         adapted.detach()
 

@@ -305,6 +305,18 @@ def test_a_decoder_is_summed_up_by_its_last_token(padded):
     torch.testing.assert_close(logits, adapted.heads["top"].layers(states))
 
 
+@pytest.mark.parametrize(
+    ("kind", "model", "expected"),
+    [
+        pytest.param("classification", make_model, True, id="classification"),
+        pytest.param("classification", gpt2, False, id="of a decoder"),
+        pytest.param("tagging", make_model, False, id="tagging"),
+    ],
+)
+def test_a_head_says_whether_the_first_token_is_all_it_reads(kind, model, expected):
+    assert with_head(kind, model()).heads["top"].reads_first_token is expected
+
+
 def test_an_encoder_decoder_is_summed_up_by_its_last_end_token():
     adapted = with_head("classification", bart(), labels=["no", "yes"])
     ids = torch.arange(5, 15).repeat(2, 1)

@@ -43,6 +43,11 @@ class Head(nn.Module):
         """What it takes from a call, such as `labels`."""
         return self.rules.arguments
 
+    @property
+    def reads_first_token(self) -> bool:
+        """Whether the first token's hidden state, or what was pooled of it, is all that it reads."""
+        return hasattr(self.config, "use_pooler") and self.foundation.reads == "first"
+
     def to_dict(self) -> dict[str, Any]:
         """The `config` object of a `head_config.json`."""
         return dict(msgspec.to_builtins(self.config))

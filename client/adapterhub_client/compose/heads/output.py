@@ -6,7 +6,7 @@ from transformers.modeling_outputs import Seq2SeqModelOutput
 from transformers.utils.generic import ModelOutput
 
 # Written out, since compilers do not follow `dataclasses.fields`.
-BESIDE = ("hidden_states", "attentions")
+BESIDE: tuple[str, ...] = ("hidden_states", "attentions")
 BESIDE_DECODER = (
     "past_key_values",
     "decoder_hidden_states",

@@ -3,6 +3,15 @@
 from adapterhub_client.compose.activation import FusionWeights
 from adapterhub_client.compose.attachment import Adapted, attach
 from adapterhub_client.compose.errors import IncompatibleAdapter, UnknownSite
+from adapterhub_client.compose.setups import Setup
 from adapterhub_client.compose.sites import declare
 
-__all__ = ["Adapted", "FusionWeights", "IncompatibleAdapter", "UnknownSite", "attach", "declare"]
+__all__ = [
+    "Adapted",
+    "FusionWeights",
+    "IncompatibleAdapter",
+    "Setup",
+    "UnknownSite",
+    "attach",
+    "declare",
+]

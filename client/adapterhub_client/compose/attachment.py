@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, heads, merging, pruning, training
+from adapterhub_client.compose import checkpoint, heads, merging, pruning, setups, training
 from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.call import call
 from adapterhub_client.compose.expression import Expression
@@ -20,6 +20,7 @@ from adapterhub_client.compose.merging import MergeMethod
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.plan import Manner
 from adapterhub_client.compose.pruning import Batch, Cost, Pruned
+from adapterhub_client.compose.setups import Setup
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.sources import Form, FusionFiles, Sources
@@ -228,6 +229,30 @@ class Adapted(nn.Module):
     def save_head(self, name: str, folder: Folder, format: Format = "safetensors") -> None:  # noqa: A002
         """Write a head."""
         self.sources.save_head(name, Path(folder), format)
+
+    def load_setup(
+        self, folder: Folder, *, activate: bool = False, allow_base_mismatch: bool = False
+    ) -> Setup:
+        """Load a saved composition with its adapters, fusions and heads, whole or not at all; returns it.
+
+        What the `adapters` library wrote is to be activated with the `compat` that the result has, for its numbers.
+
+        Raises:
+            CompositionError: It has blocks that are not supported, or parts that are not there.
+        """
+        setup = setups.load(Path(folder), self.sources, self.shelf, any_base=allow_base_mismatch)
+        if activate:
+            self.activate(setup.expression, setup.heads, compat=setup.compat)
+        return setup
+
+    def save_setup(self, folder: Folder, format: Format = "safetensors") -> None:  # noqa: A002
+        """Write the active composition, and in sub-folders what it is made of, so that `adapters` loads it.
+
+        Raises:
+            CompositionError: Nothing is active.
+        """
+        setup = setups.active(self.activation, self.shelf)
+        setups.save(Path(folder), setup, self.sources, self.shelf, format)
 
     def delete(self, name: str) -> None:
         """Forget the adapter, fusion and head of this name.

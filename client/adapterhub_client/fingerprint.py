@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from adapterhub_client.errors import Corrupt
+from adapterhub_client.errors import Corrupt, UsageError
 from adapterhub_client.tensors import Raw, live, mapped, weight_files
 from adapterhub_client.wire import Base
 
@@ -207,7 +207,17 @@ def of_folder(folder: str | os.PathLike[str], *, cache: Path | None = None) -> F
 
 
 def of_model(model: Any, *, name: str | None = None) -> Fingerprint:  # noqa: ANN401
-    """Fingerprint a loaded ``transformers`` model, on whatever device it is."""
+    """Fingerprint a loaded ``transformers`` model, on whatever device it is.
+
+    Raises:
+        UsageError: An adapter is folded into its weights, which are not those of the base then.
+    """
+    folded = getattr(model, "folded_adapter", None)
+    if isinstance(folded, str):
+        raise UsageError(
+            f"The adapter {folded!r} is folded into the model's weights, which are not the base's now.",
+            hint="unfold it first: `adapted.unfold()`",
+        )
     config = model.config.to_dict()
     place = (
         name or getattr(model.config, "_name_or_path", "") or config.get("model_type", "unknown")

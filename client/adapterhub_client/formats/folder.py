@@ -1,8 +1,9 @@
 """Look into a folder that shall be published: which format it has, and what its manifest must say.
 
 Three formats are known. *adapters*: ``adapter_config.json`` with ``config``. *peft*: ``adapter_config.json`` with
-``peft_type``. *composition*: ``adapter_fusion_config.json`` and ``composition.json``, which pins the members. A run
-folder of the trainer is one of these in a sub-folder, and ``push.json`` beside it.
+``peft_type``. *composition*: ``adapter_fusion_config.json``, or ``adapter_fusion_compiled.json`` for a fusion in its
+compiled form, or both; and ``composition.json``, which pins the members. A run folder of the trainer is one of these in
+a sub-folder, and ``push.json`` beside it.
 """
 
 import json
@@ -31,11 +32,12 @@ from adapterhub_client.wire import (
 CONFIG = "adapter_config.json"
 HEAD_CONFIG = "head_config.json"
 FUSION_CONFIG = "adapter_fusion_config.json"
+COMPILED_CONFIG = "adapter_fusion_compiled.json"
 COMPOSITION_FILE = "composition.json"
 RUN = "push.json"
 LOOKED_FOR = (
     f"{CONFIG} (adapters or PEFT)",
-    f"{FUSION_CONFIG} (a fusion)",
+    f"{FUSION_CONFIG} or {COMPILED_CONFIG} (a fusion)",
     f"{RUN} (a training run)",
 )
 
@@ -58,6 +60,7 @@ CONVERTED = {
 PUBLISHED = {
     *CONVERTED.values(),
     BASE_FINGERPRINT_FILE,
+    COMPILED_CONFIG,
     COMPOSITION_FILE,
     CONFIG,
     FUSION_CONFIG,
@@ -68,6 +71,8 @@ PUBLISHED = {
     "README.md",
     "adapter_interface.json",
     "adapter_setup.json",
+    "model_adapter_fusion_compiled.safetensors",
+    "model_adapter_fusion_members.safetensors",
 }
 PICTURES = {".png", ".svg"}
 
@@ -131,8 +136,10 @@ def inspect(folder: Path) -> Content:
 
 
 def _content(folder: Path) -> Content:
-    if (folder / FUSION_CONFIG).is_file():
-        config, composition = read_json(folder / FUSION_CONFIG), _composition(folder)
+    fusions = (folder / name for name in (FUSION_CONFIG, COMPILED_CONFIG))
+    fusion = next((path for path in fusions if path.is_file()), None)
+    if fusion is not None:
+        config, composition = read_json(fusion), _composition(folder)
         method = _method("fusion", config.get("config") or {}, "composition")
     elif (folder / CONFIG).is_file():
         config, composition = read_json(folder / CONFIG), None

@@ -9,7 +9,7 @@ import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import safetensors.torch
 import torch
@@ -124,31 +124,41 @@ class Base:
         return head, loss
 
     def bytes_for_backward(self, whole: nn.Module, model: nn.Module) -> float:
-        """Megabytes that autograd keeps for the backward pass: storages, each once, without parameters.
+        """Megabytes that autograd keeps for the backward pass: storages, each once, without what lasts.
 
         The gradient starts at the embeddings, so that the base keeps its own part whether or not anything is
         attached, and the difference of two models is what was attached.
         """
-        own = {t.untyped_storage().data_ptr() for t in [*whole.parameters(), *whole.buffers()]}
-        sizes: dict[int, int] = {}
-
-        def pack(tensor):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                sizes[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
         handle = model.embeddings.register_forward_hook(_begin_gradients)
         whole.train()
         torch.manual_seed(0)
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
-            output = whole(**self.inputs)
+        kept, again = (_kept_for_backward(lambda: whole(**self.inputs)) for _ in range(2))
         handle.remove()
-        total = sum(
-            sizes.values()
-        )  # counted while the output keeps them alive, so no address is met twice
-        del output
-        return total / MEGABYTE
+        own = {t.untyped_storage().data_ptr() for t in [*whole.parameters(), *whole.buffers()]}
+        # What both passes keep, while both live, is there once and for good, like a parameter.
+        sizes = {
+            key: size for key, size in again.sizes.items() if key not in own | kept.sizes.keys()
+        }
+        return sum(sizes.values()) / MEGABYTE
+
+
+class Kept(NamedTuple):
+    """What a forward pass kept for backward: bytes by storage; the output keeps them alive, so none is met twice."""
+
+    sizes: dict[int, int]
+    output: Any
+
+
+def _kept_for_backward(forward: Callable[[], Any]) -> Kept:
+    sizes: dict[int, int] = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        return Kept(sizes, forward())
 
 
 def _begin_gradients(_module, _args, output):

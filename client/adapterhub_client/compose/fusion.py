@@ -127,14 +127,14 @@ class Stacked(NamedTuple):
     """The projections of all members, one below the other.
 
     Shapes:
-        down: (shared widths, features); up: (widths, features), the transposed U_n; up_bias: (adapters, features)
+        down: (shared widths, features)
+        rows: (widths + adapters, features), the transposed U_n of all members, then their b_n
         owner: (widths, adapters), one where a feature belongs to an adapter; only where the widths differ
     """
 
     down: Tensor
     down_bias: Tensor
-    up: Tensor
-    up_bias: Tensor
+    rows: Tensor
     owner: Tensor | None
 
 
@@ -203,18 +203,14 @@ class Mixture:
         return self.seen[..., places]
 
     def _folded(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
-        stacked = self.stacked()
-        code = self._code(functional.linear(hidden, stacked.down, stacked.down_bias), apart)
-        keyed = self.layer.keyed(query)
-        scores = self._per_member(code * functional.linear(keyed, stacked.up), stacked.owner)
-        weights = self._weights(scores + functional.linear(keyed, stacked.up_bias))
-        spread = self._spread(code, weights, stacked.owner)
-        return self.layer.valued(spread @ stacked.up + weights @ stacked.up_bias)
+        down, down_bias, rows, owner = self.stacked()
+        code = self._code(functional.linear(hidden, down, down_bias), apart)
+        keyed = functional.linear(self.layer.keyed(query), rows)
+        return self.layer.valued(self._mixed(code, keyed, rows, owner))
 
     def _formed(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
         """Compute the compiled form in training; the members' own matrices stay apart, as most are frozen."""
-        down, down_bias, up, up_bias, owner = self.stacked()
-        rows = torch.cat([up, up_bias])
+        down, down_bias, rows, owner = self.stacked()
         keys, offsets = self.layer.times_keyed(rows)
         code = self._code(functional.linear(hidden, down, down_bias), apart)
         keyed = functional.linear(query, keys, offsets)
@@ -283,14 +279,12 @@ class Mixture:
         return Stacked(
             torch.cat([like.new_empty(0, self.layer.features), *(d.weight for d in downs)]),
             torch.cat([like.new_empty(0), *(d.bias for d in downs)]),
-            torch.cat([weight.T for weight, _ in ups]),
-            torch.stack([bias for _, bias in ups]),
+            torch.cat([*(weight.T for weight, _ in ups), *(bias.unsqueeze(0) for _, bias in ups)]),
             torch.block_diag(*owners) if len(set(self.widths)) > 1 else None,  # type: ignore[no-untyped-call]
         )
 
     def _compile(self) -> Compiled:
-        down, down_bias, up, up_bias, owner = self.stacked()
-        rows = torch.cat([up, up_bias])
+        down, down_bias, rows, owner = self.stacked()
         keys, offsets = self.layer.times_keyed(rows)
         return Compiled(
             torch.cat([down, keys]),

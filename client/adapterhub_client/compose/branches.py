@@ -39,8 +39,9 @@ class Tokenwise(Protocol):
     def sources(self) -> list[nn.Parameter]:
         """What its weights are made of."""
 
-    def change(self, hidden: Tensor, weights: Weights, **options: Any) -> Tensor:  # noqa: ANN401
-        """Tokens (groups, tokens, features) changed by weights with a leading dimension for the groups, or without."""
+    @property
+    def change(self) -> Callable[..., Tensor]:
+        """Tokens (groups, tokens, features) by weights with a leading dimension for the groups, or without."""
 
 
 class Branches:

@@ -12,22 +12,17 @@ from safetensors.torch import load_file, save_file
 
 from adapterhub_client import compose
 
-from .peer_kinds import ARCHITECTURES, METHODS, kinds, refused
+from .peer_kinds import ARCHITECTURES, METHODS, TWO_STACKS, kinds, refused
 
 PEER = os.environ.get("ADAPTERS_PEER_PYTHON")
 SCRIPT = Path(__file__).parent / "peer_cases.py"
 TOLERANCE = 1e-4
 
 # What the engine does not do yet: words of kinds, and cases. Whoever makes one pass takes it out.
-WAITING = (
-    *("lora", "ia3", "dora", "vera", "prefix", "prompt", "reft", "mam", "unipelt", "compacter"),
-    *("inv", "madx", "stack_fuse", "_lm"),
-)
+WAITING = ("prefix", "prompt", "reft", "mam", "unipelt", "compacter")
 WAITING_CASES = {
-    "albert/comp:parallel",
-    "bart/comp:parallel",
-    "mbart/comp:parallel",
-    "t5/comp:parallel",
+    *(f"{architecture}/comp:parallel" for architecture in TWO_STACKS),
+    *(f"{architecture}/comp:parallel_lora" for architecture in TWO_STACKS),
 }
 
 

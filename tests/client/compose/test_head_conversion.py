@@ -90,6 +90,10 @@ CONFIGS = {
 }
 
 
+# Older releases of transformers script a part of DeBERTa when it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+
+
 def family(model_class):
     return max((name for name in CONFIGS if model_class.startswith(name)), key=len)
 
@@ -167,6 +171,11 @@ def test_a_converted_head_computes_what_its_class_does(model_class):
     model = make(model_class)
     head, backbone = convert(model_class, model)
     inputs, labels = example(head, model.config)
+    if getattr(head.config, "use_pooler", False) and model.base_model.pooler is None:
+        # In transformers 5.3 XLM-RoBERTa's class for multiple choice has no pooler, and fails by itself.
+        with pytest.raises(CompositionError, match="this model has no pooler"):
+            predict(head, backbone, inputs)
+        return
 
     output = predict(head, backbone, inputs | labels)
 

@@ -8,9 +8,18 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import checkpoint, heads, merging, pruning, setups, training
+from adapterhub_client.compose import (
+    checkpoint,
+    collection,
+    heads,
+    merging,
+    pruning,
+    setups,
+    training,
+)
 from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.call import call
+from adapterhub_client.compose.collection import Collection
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.folding import Folding
@@ -245,6 +254,13 @@ class Adapted(nn.Module):
             self.activate(setup.expression, setup.heads, compat=setup.compat)
         return setup
 
+    def load_all(self, source: Folder, *, allow_base_mismatch: bool = False) -> Collection:
+        """Load all adapters, fusions and heads of a folder, whole or not at all; returns their names.
+
+        ``source`` has them in sub-folders, as a trainer's checkpoint, or is a whole model saved with adapters in it.
+        """
+        return collection.load(Path(source), self.sources, self.shelf, any_base=allow_base_mismatch)
+
     def save_setup(self, folder: Folder, format: Format = "safetensors") -> None:  # noqa: A002
         """Write the active composition, and in sub-folders what it is made of, so that `adapters` loads it.
 
@@ -305,6 +321,23 @@ class Adapted(nn.Module):
         """
         self.folding.require_none("activate adapters")
         self.activation.put_rows(names, self.lookup.heads_of_rows(names, heads or {}))
+
+    def row_numbers(self, names: Sequence[str | None]) -> Tensor:
+        """What to call resident adapters with in place of names where the call is compiled, `adapters=numbers`.
+
+        A compiled call is compiled anew for every list of names, but for numbers only once.
+
+        Shapes:
+            result: (rows), on the model's device
+
+        Raises:
+            CompositionError: A name is not resident, or no adapters are.
+        """
+        if self.activation.residents is None:
+            raise CompositionError(
+                "No adapters are resident.", hint="name them first, with `activate_rows`"
+            )
+        return self.activation.residents.numbers(names, self.backbone.reference_parameter.device)
 
     def deactivate(self) -> None:
         """Take everything out of effect; what is loaded stays loaded."""

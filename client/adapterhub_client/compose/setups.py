@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from adapterhub_client.compose import expression
+from adapterhub_client.compose import archive, expression
 from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose.activation import Activation
 from adapterhub_client.compose.expression import (
@@ -52,6 +52,9 @@ def load(folder: Path, sources: Sources, shelf: Shelf, *, any_base: bool) -> Set
         NotAnAdapter, Corrupt: The folder holds no setup, or its file cannot be read.
         CompositionError: It has blocks that cannot be, or parts that are not there.
     """
+    if archive.is_archive(folder):
+        with archive.unpacked(folder) as unpacked:
+            return load(unpacked, sources, shelf, any_base=any_base)
     written, tree = _read(folder)
     has_static_head = written.get("head_setup") is True
     heads = (STATIC_HEAD,) if has_static_head else _head_names(folder, written.get("head_setup"))

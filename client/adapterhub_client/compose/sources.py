@@ -8,7 +8,7 @@ import msgspec
 from torch import nn
 
 from adapterhub_client import fingerprint, names
-from adapterhub_client.compose import checkpoint, compiledfusion, expression, provenance
+from adapterhub_client.compose import archive, checkpoint, compiledfusion, expression, provenance
 from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose.adapterdrop import without_layers
 from adapterhub_client.compose.blank import Blanks
@@ -63,6 +63,9 @@ class Sources:
         Raises:
             CompositionError: A composition cannot be left out of layers.
         """
+        if archive.is_archive(Path(source)):
+            with archive.unpacked(Path(source)) as unpacked:
+                return self.load(unpacked, name, any_base=any_base, leave_out=leave_out)
         folder, reference = self._folder(source, any_base=any_base)
         is_composition = _holds_fusion(folder)
         if is_composition and leave_out:

@@ -102,7 +102,8 @@ class LinearBank:
         return dropped(hidden, first.config.dropout, training=first.training)
 
     def _stack(self) -> Stacked:
-        gates = [gate for adapter in self._adapters if (gate := _gate_of(adapter)) is not None]
+        found = [_gate_of(adapter) for adapter in self._adapters]
+        gates = [gate for gate in found if gate is not None]
         opens = torch.stack([gate.weight.T for gate in gates]) if gates else None
         bias = torch.stack([gate.bias.unsqueeze(0) for gate in gates]) if gates else None
         low_rank = [adapter for adapter in self._adapters if isinstance(adapter, LowRankAdapter)]
@@ -116,12 +117,7 @@ class LinearBank:
             functional.pad(up.T * adapter.scale, (0, 0, 0, rank - up.shape[1]))
             for adapter, (_, up) in zip(low_rank, factors, strict=True)
         ]
-        magnitudes = [
-            adapter.m.factor(weight_of(self._linear), *maps)
-            for adapter, maps in zip(low_rank, factors, strict=True)
-            if adapter.m is not None
-        ]
-        factor = torch.stack(magnitudes).unsqueeze(1) if magnitudes else None
+        factor = _magnitudes(low_rank, factors, self._linear)
         return Stacked(torch.stack(downs), torch.stack(ups), factor, opens, bias)
 
 
@@ -152,6 +148,18 @@ class WideMean:
         scales = [a.scale * share for a, share in zip(self._adapters, self._shares, strict=True)]
         ups = [up * scale for (_, up), scale in zip(factors, scales, strict=True)]
         return Factors(torch.cat([down for down, _ in factors]), torch.cat(ups, dim=1))
+
+
+def _magnitudes(
+    adapters: Sequence[LowRankAdapter], factors: Sequence[Factors], linear: nn.Module
+) -> Tensor | None:
+    """The factor of each adapter's magnitude, (adapters, 1, features out), where they have one."""
+    found = [
+        adapter.m.factor(weight_of(linear), *maps)
+        for adapter, maps in zip(adapters, factors, strict=True)
+        if adapter.m is not None
+    ]
+    return torch.stack(found).unsqueeze(1) if found else None
 
 
 def _kind(adapter: LinearAdapter) -> object:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -13,9 +14,15 @@ MASK = "attention_mask"
 
 
 class MaskHooks:
-    """Gives a backbone another mask than it is called with; its embeddings still get the one from before."""
+    """Gives a backbone another mask than it is called with; its embeddings still get the one from before.
 
-    def __init__(self, backbone: Backbone, change: Callable[[Tensor], Tensor]) -> None:
+    ``makes`` a mask where the call has none, for models that would make one of the input's length.
+    """
+
+    def __init__(
+        self, backbone: Backbone, change: Callable[[Tensor], Tensor], *, makes: bool = False
+    ) -> None:
+        self._makes = makes and MASK in _names(backbone)
         self._backbone = backbone.module
         self._embeddings = backbone.module.get_submodule(backbone.architecture.embeddings)
         self._change = change
@@ -26,13 +33,22 @@ class MaskHooks:
     def install(self) -> Iterator[RemovableHandle]:
         """Register the hooks; each handle removes one."""
         yield self._backbone.register_forward_pre_hook(self._changed, with_kwargs=True)
-        yield self._embeddings.register_forward_pre_hook(self._unchanged, with_kwargs=True)
+        # The mask that was changed last is the first to be put back.
+        yield self._embeddings.register_forward_pre_hook(
+            self._unchanged, with_kwargs=True, prepend=True
+        )
         yield self._backbone.register_forward_hook(self._forget, always_call=True)
 
     def _changed(
         self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = find(self._position, args, options)
+        if mask is None and self._makes:
+            self._before, self._after = None, self._change(_of_ones(args, options))
+            if self._position < len(args):
+                args = (*args[: self._position], self._after, *args[self._position + 1 :])
+                return args, options
+            return args, options | {MASK: self._after}
         if not isinstance(mask, Tensor):
             return args, options
         self._before, self._after = mask, self._change(mask)
@@ -61,10 +77,21 @@ class MaskHooks:
 
 def position(backbone: Backbone) -> int:
     """Where the mask stands in a call without names."""
-    names = list(inspect.signature(backbone.module.forward).parameters)
+    names = _names(backbone)
     return names.index(MASK) if MASK in names else len(names)
 
 
 def find(at: int, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
     """The mask of a call; None without one."""
     return args[at] if at < len(args) else options.get(MASK)
+
+
+def _names(backbone: Backbone) -> list[str]:
+    return list(inspect.signature(backbone.module.forward).parameters)
+
+
+def _of_ones(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+    """A mask that hides nothing of a call's input."""
+    given = [*args, *(options.get(name) for name in ("input_ids", "inputs_embeds"))]
+    found = next(value for value in given if isinstance(value, Tensor))
+    return torch.ones(found.shape[:2], dtype=torch.long, device=found.device)

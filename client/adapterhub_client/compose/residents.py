@@ -30,7 +30,9 @@ class Residents:
         self._numbers = {name: number for number, name in enumerate(self.names)}
         self.index: Tensor | None = None
 
-    def choose(self, rows: Sequence[str | None] | None, batch: int, device: torch.device) -> None:
+    def choose(
+        self, rows: Sequence[str | None] | Tensor | None, batch: int, device: torch.device
+    ) -> None:
         """Give each row of the coming batch its adapter, or none.
 
         Raises:
@@ -42,6 +44,14 @@ class Residents:
                 f"The batch has {batch} rows, but {found}.",
                 hint='call with adapters=["a", None, ...], one name for each row',
             )
+        self.index = self.numbers(rows, device) if not isinstance(rows, Tensor) else rows
+
+    def numbers(self, rows: Sequence[str | None], device: torch.device) -> Tensor:
+        """The number of each row's adapter, (batch).
+
+        Raises:
+            CompositionError: A name is not resident.
+        """
         unknown = next(
             (name for name in rows if name is not None and name not in self._numbers), None
         )
@@ -51,16 +61,21 @@ class Residents:
                 hint="name it in `activate_rows`; None is for rows without an adapter",
             )
         numbers = [len(self.names) if name is None else self._numbers[name] for name in rows]
-        self.index = torch.tensor(numbers, device=device)
+        return torch.tensor(numbers, device=device)
 
-    def heads_of(self, rows: Sequence[str | None]) -> list[Head]:
+    def heads_of(self, rows: Sequence[str | None] | Tensor) -> list[Head]:
         """The head of each row's adapter; none at all where no adapter has one.
 
         Raises:
-            CompositionError: A row has none, and others have.
+            CompositionError: A row has none, and others have; or rows have numbers, which name no heads.
         """
         if not self.heads:
             return []
+        if isinstance(rows, Tensor):
+            raise CompositionError(
+                "The rows' adapters are given as numbers, which do not say whose head answers.",
+                hint="name the adapters, or apply the heads to the base model's output",
+            )
         for number, name in enumerate(rows):
             if name is None or name not in self.heads:
                 raise CompositionError(
@@ -120,11 +135,14 @@ class ResidentKind:
         return self._weights
 
     def _moved(self) -> bool:
-        """Whether the first adapter's parameters lie elsewhere now: moving a module moves all of them."""
-        own = self.adapters[0].down.weight
-        return (
-            own.data_ptr() != self._weights.down.data_ptr() or own.dtype != self._weights.down.dtype
-        )
+        """Whether the first adapter's parameters lie elsewhere now: moving a module moves all of them.
+
+        Addresses cannot be compared inside a compiled graph; there a move back and forth between devices is not seen.
+        """
+        own, stacked = self.adapters[0].down.weight, self._weights.down
+        if own.dtype != stacked.dtype or own.device != stacked.device:
+            return True
+        return not torch.compiler.is_compiling() and own.data_ptr() != stacked.data_ptr()
 
     @torch.no_grad()
     def _stack(self) -> tuple[Weights, Tensor]:

@@ -2,7 +2,7 @@
 
 Where that first adapter stands at a post-norm slot, the slot itself hands on the copies, and the layer up to there runs
 once as well. Elsewhere the layer's input is copied. The layers that follow are called with masks, positions and the
-like of the original batch, and get copies of these.
+like of the original batch, and get copies of these. A decoder beside an encoder gets copies of all it is called with.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import Block, Expression, Parallel
 from adapterhub_client.compose.masks import MaskHooks
+from adapterhub_client.compose.methods import bitfit
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
@@ -28,12 +29,15 @@ class Copies(NamedTuple):
     number: int
     place: Place | None = None
     """the slot or layer where the copies are made; None for the embeddings' output"""
+    is_in_decoder: bool = False
+    """whether that is in a decoder beside an encoder, which gets copies of all its inputs"""
 
     @property
     def slot(self) -> Place | None:
         """The slot that makes the copies itself."""
-        is_slot = self.place is not None and isinstance(self.place.spot, Slot)
-        return self.place if is_slot and self.place.spot.norm is not None else None  # type: ignore[union-attr]
+        if self.place is None or self.is_in_decoder or not isinstance(self.place.spot, Slot):
+            return None
+        return self.place if self.place.spot.norm is not None else None
 
 
 def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | None:
@@ -53,10 +57,13 @@ def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | 
         )
     names = {name for block in blocks for name in expression.leaves(block)}
     used = {key for name in names for key in shelf.adapters[name].places}
-    if used & {"invertible", "prompt"} or backbone.architecture.is_layer_shared:
+    at_once = used & {"invertible", "prompt"} or any(bitfit.MARK in key for key in used)
+    if at_once or backbone.architecture.is_layer_shared:
         return Copies(counts.pop())
     first = next((place for place in backbone.places() if str(place) in used), None)
-    return Copies(counts.pop(), first)
+    decoder = backbone.first_decoder_layer
+    is_in_decoder = first is not None and decoder is not None and first.layer >= decoder
+    return Copies(counts.pop(), first, is_in_decoder)
 
 
 def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
@@ -66,15 +73,39 @@ def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
         yield from MaskHooks(backbone, lambda mask: _copied(mask, copies.number)).install()
         yield embeddings.register_forward_hook(lambda _m, _a, out: _copied(out, copies.number))
     begin = 0 if copies.place is None else copies.place.layer
-    decoder = backbone.first_decoder_layer
-    for number, layer in enumerate(backbone.layers):
+    decoder = backbone.decoder
+    if decoder is not None:
+        yield decoder.register_forward_pre_hook(_DecoderInputs(copies.number), with_kwargs=True)
+    for number, layer in enumerate(backbone.layers[: backbone.first_decoder_layer]):
         if number < begin:
             continue
         starts = copies.place is not None and number == begin and copies.slot is None
-        starts_decoder = number == decoder and begin < number
-        if starts or starts_decoder or number > begin or copies.place is None:
-            hook = _LayerInputs(copies.number, makes_copies=starts or starts_decoder)
+        if starts or number > begin or copies.place is None:
+            hook = _LayerInputs(copies.number, makes_copies=starts)
             yield layer.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
+
+
+class _DecoderInputs:
+    """What a decoder beside an encoder is called with, over all copies, of which the encoder may have made its own."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __call__(
+        self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        read = next(
+            value
+            for value in (options.get("input_ids"), options.get("inputs_embeds"), *args)
+            if isinstance(value, Tensor)
+        )
+        rows = read.shape[0]
+        named = {name: self._over_all(value, rows) for name, value in options.items()}
+        return tuple(self._over_all(value, rows) for value in args), named
+
+    def _over_all(self, value: Any, rows: int) -> Any:  # noqa: ANN401 - whatever a decoder is called with
+        is_of_batch = isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] == rows
+        return _copied(value, self._count) if is_of_batch else value
 
 
 class _LayerInputs:

@@ -81,6 +81,14 @@ class Backbone:
         return [self.module.get_submodule(root) for root, _, _ in self._layers]
 
     @property
+    def decoder(self) -> nn.Module | None:
+        """The decoder beside an encoder, where there is one."""
+        number = self.first_decoder_layer
+        if number is None:
+            return None
+        return self.module.get_submodule(self._layers[number][0].split(".", maxsplit=1)[0])
+
+    @property
     def first_decoder_layer(self) -> int | None:
         """The number of the first layer of a decoder beside an encoder."""
         numbers = (n for n, (_, _, layers) in enumerate(self._layers) if layers.is_decoder)

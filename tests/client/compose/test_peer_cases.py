@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from adapterhub_client import compose
 
-from .peer_kinds import ARCHITECTURES, METHODS, TWO_STACKS, kinds, refused
+from .peer_kinds import ARCHITECTURES, METHODS, kinds, refused
 
 PEER = os.environ.get("ADAPTERS_PEER_PYTHON")
 SCRIPT = Path(__file__).parent / "peer_cases.py"
@@ -20,10 +20,6 @@ TOLERANCE = 1e-4
 
 # What the engine does not do yet: words of kinds, and cases. Whoever makes one pass takes it out.
 WAITING = ("prefix", "prompt", "reft", "mam", "unipelt", "compacter")
-WAITING_CASES = {
-    *(f"{architecture}/comp:parallel" for architecture in TWO_STACKS),
-    *(f"{architecture}/comp:parallel_lora" for architecture in TWO_STACKS),
-}
 
 
 def compared(architecture):
@@ -31,9 +27,7 @@ def compared(architecture):
     return [
         kind
         for kind in kinds(architecture)
-        if kind not in refused(architecture)
-        and not any(word in kind for word in WAITING)
-        and f"{architecture}/{kind}" not in WAITING_CASES
+        if kind not in refused(architecture) and not any(word in kind for word in WAITING)
     ]
 
 

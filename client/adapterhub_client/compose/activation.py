@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from adapterhub_client.compose import biases, embedding, expression, projection, residual
 from adapterhub_client.compose import copies as planning
-from adapterhub_client.compose import embedding, expression, projection, residual
 from adapterhub_client.compose.compiledfusion import needed
 from adapterhub_client.compose.expression import Expression, Leaf, Rows
 from adapterhub_client.compose.heads import Head
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [
     embedding.bind,
     projection.bind,
+    biases.bind,
     residual.bind,
 ]
 

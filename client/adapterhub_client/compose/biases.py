@@ -1,0 +1,41 @@
+"""Binds a composition at every bias of a model, for BitFit."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
+
+from adapterhub_client.compose import expression
+from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose.hooks import Hooks
+from adapterhub_client.compose.methods import bitfit
+from adapterhub_client.compose.plan import Plan
+from adapterhub_client.compose.projection import Binder, LinearHooks
+
+if TYPE_CHECKING:
+    from adapterhub_client.compose.methods.linear import LinearAdapter
+
+
+def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
+    """Bind a composition at every module with a bias where it has something.
+
+    Raises:
+        CompositionError: The parts do not fit there.
+    """
+    names = set(expression.leaves(tree))
+    if not any(_acts(plan, name) for name in names):
+        return
+    for place in bitfit.biases(plan.backbone):
+        if place.layer in plan.manner.skip_layers:
+            continue
+        found = plan.shelf.at(str(place)).adapters
+        adapters = cast(
+            "Mapping[str, LinearAdapter]", {name: m for name, m in found.items() if name in names}
+        )
+        binder = Binder(str(place), place.module, adapters, as_reference=plan.manner.as_reference)
+        part = binder.bind(tree)
+        if part is not None:
+            yield LinearHooks(place.module, part)
+
+
+def _acts(plan: Plan, name: str) -> bool:
+    modules = plan.shelf.adapters[name].places.values()
+    return any(isinstance(module, bitfit.BiasChange) for module in modules)

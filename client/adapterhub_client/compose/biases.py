@@ -20,7 +20,8 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
     Raises:
         CompositionError: The parts do not fit there.
     """
-    names = set(expression.leaves(tree))
+    # The members of a compiled fusion need not be loaded.
+    names = set(expression.leaves(tree)) & plan.shelf.adapters.keys()
     if not any(_acts(plan, name) for name in names):
         return
     for place in bitfit.biases(plan.backbone):

@@ -41,9 +41,8 @@ class LoraAdapter(LowRankAdapter):
     def factors(self, dtype: torch.dtype | None = None) -> Factors:
         """The two maps; B of each block beside the others, with zeros elsewhere."""
         target, rank = self.target, self.config.r
-        down, up = self.lora_A, self.lora_B
-        if dtype is not None:
-            down, up = down.to(dtype), up.to(dtype)
+        to = dtype or self.lora_A.dtype
+        down, up = self.lora_A.to(to), self.lora_B.to(to)
         if target.is_whole:
             return Factors(down, up)
         used = len(target.uses)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from adapterhub_client.compose import division
 from adapterhub_client.compose.frozen import Frozen
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.compose.stream import Stream, push, read
@@ -62,7 +63,7 @@ class Bank:
     def step(self, stream: Stream, sizes: Sequence[int]) -> Stream:
         """Each adapter on its own rows of the batch, as many as ``sizes`` says."""
         hidden = read(stream, self.reads)
-        if len(set(sizes)) == 1:
+        if division.are_equal(sizes):
             return push(stream, self.of_equal_groups(hidden))
         counts = torch.tensor(sizes, device=hidden.device)
         index = torch.arange(len(sizes), device=hidden.device).repeat_interleave(

@@ -71,7 +71,7 @@ class Branches:
             parts = zip(self.modules, torch.split(hidden, sizes), strict=True)
             return torch.cat([self._changed(module, part, options) for module, part in parts])
         weights = self._stacked()
-        if len(set(sizes)) == 1:
+        if division.are_equal(sizes):
             groups = hidden.reshape(len(sizes), -1, hidden.shape[-1])
             return self._alike.change(groups, weights, **options).reshape(hidden.shape)
         index = row_index(sizes, hidden.device)

@@ -100,6 +100,11 @@ def require_sum(option: str, sizes: Sequence[int], what: str, found: int) -> Non
         )
 
 
+def are_equal(sizes: Sequence[int]) -> bool:
+    """Whether all parts are of one size; compilers would take the members of a set for constants."""
+    return all(size == sizes[0] for size in sizes)
+
+
 def sizes_of(tree: Split | BatchSplit) -> Sequence[int]:
     """The sizes of a block's parts.
 

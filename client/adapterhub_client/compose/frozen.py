@@ -14,8 +14,8 @@ class Frozen(Generic[Value]):
 
     Every use compares the parameters' version counters, addresses, device and dtype. Fused optimizers and writes
     through `.data` change none of these, so a use that leads gradients also drops what is kept, and whoever changes
-    parameters by other ways has to `drop` it. Inside a compiled graph nothing can be compared; there only what is
-    made of frozen parameters is kept, and all else is part of the graph.
+    parameters by other ways has to `drop` it. Inside a compiled graph only device and dtype can be compared; there what
+    is made of frozen parameters is kept, and all else is part of the graph.
     """
 
     def __init__(self, sources: Sequence[nn.Parameter], make: Callable[[], Value]) -> None:
@@ -23,6 +23,7 @@ class Frozen(Generic[Value]):
         self._make = make
         self._kept: Value | None = None
         self._state: object = None
+        self._placed: object = None
 
     def __call__(self) -> Value:
         """The value."""
@@ -31,15 +32,17 @@ class Frozen(Generic[Value]):
             return self._make()
         if torch.compiler.is_compiling():
             trained = any(source.requires_grad for source in self._sources)
-            return self._make() if trained or self._kept is None else self._kept
-        state = self._current()
-        if self._kept is None or state != self._state:
-            self._kept, self._state = self._made(), state
+            if trained or self._kept is None or self._placed != self._place():
+                return self._make()
+            return self._kept
+        state, placed = self._current(), self._place()
+        if self._kept is None or state != self._state or placed != self._placed:
+            self._kept, self._state, self._placed = self._made(), state, placed
         return self._kept
 
     def drop(self) -> None:
         """Forget the kept value: the parameters may have changed."""
-        self._kept = self._state = None
+        self._kept = self._state = self._placed = None
 
     def needs_gradient(self) -> bool:
         """Whether a use now must lead gradients to the parameters."""
@@ -55,8 +58,10 @@ class Frozen(Generic[Value]):
             return self._make()
 
     def _current(self) -> object:
-        first = self._sources[0]
-        return [_identity(source) for source in self._sources], first.device, first.dtype
+        return [_identity(source) for source in self._sources]
+
+    def _place(self) -> object:
+        return self._sources[0].device, self._sources[0].dtype
 
 
 def _identity(parameter: nn.Parameter) -> tuple[int, int]:

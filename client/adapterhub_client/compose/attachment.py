@@ -14,10 +14,12 @@ from adapterhub_client.compose import (
     heads,
     merging,
     pruning,
+    pruningreport,
     setups,
     training,
 )
 from adapterhub_client.compose.activation import Activation, FusionWeights
+from adapterhub_client.compose.attended import Batch
 from adapterhub_client.compose.call import call
 from adapterhub_client.compose.collection import Collection
 from adapterhub_client.compose.expression import Expression
@@ -28,7 +30,8 @@ from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.merging import MergeMethod
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.plan import Manner
-from adapterhub_client.compose.pruning import Batch, Cost, Pruned
+from adapterhub_client.compose.pruning import Pruned
+from adapterhub_client.compose.pruningreport import Cost
 from adapterhub_client.compose.setups import Setup
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
@@ -366,7 +369,7 @@ class Adapted(nn.Module):
 
     def prune_report(self, name: str, batches: Iterable[Batch], head: Heads = None) -> list[Cost]:
         """What keeping the N, N - 1, ..., 1 most attended members of a fusion costs in these batches."""
-        return pruning.report(self, name, batches, head)
+        return pruningreport.report(self, name, batches, head)
 
     def detach(self) -> nn.Module:
         """Give the model back as it was, bit for bit: no hooks, its own head, gradients and modes where they were."""

@@ -5,6 +5,13 @@ from adapterhub_registry.models.adapter import Adapter, BaseModel, Task, Variant
 from adapterhub_registry.models.base import Model
 from adapterhub_registry.models.blob import Blob, Upload, VersionFile
 from adapterhub_registry.models.metric import Dataset, DownloadDay, Metric
+from adapterhub_registry.models.repository import (
+    Repository,
+    RepositoryBlob,
+    RepositoryCommit,
+    RepositoryMove,
+    RepositoryRef,
+)
 from adapterhub_registry.models.version import Alias, Head, Lineage, Member, Version
 
 __all__ = [
@@ -23,6 +30,11 @@ __all__ = [
     "Metric",
     "Model",
     "Organization",
+    "Repository",
+    "RepositoryBlob",
+    "RepositoryCommit",
+    "RepositoryMove",
+    "RepositoryRef",
     "Task",
     "Token",
     "Upload",

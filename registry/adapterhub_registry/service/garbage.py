@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import delete, select
 
 from adapterhub_registry.database import take_blobs
-from adapterhub_registry.models import Blob, Upload, VersionFile
+from adapterhub_registry.models import Blob, RepositoryBlob, Upload, VersionFile
 from adapterhub_registry.runtime import Runtime
 
 
@@ -41,8 +41,9 @@ def _forget(runtime: Runtime, sha256: str) -> bool:
     """
     with runtime.database.writing() as session:
         take_blobs(session)
-        if session.scalar(select(VersionFile.version_id).filter_by(sha256=sha256).limit(1)):
-            return False
+        for holder in (VersionFile, RepositoryBlob):
+            if session.scalar(select(holder.sha256).filter_by(sha256=sha256).limit(1)):
+                return False
         session.execute(delete(Blob).where(Blob.sha256 == sha256))
         runtime.store.remove(sha256)
     return True

@@ -104,7 +104,15 @@ def _folders_that_are_files(seen: dict[str, str]) -> Iterator[str]:
 
 
 def path_faults(path: str) -> Iterator[str]:
-    """What is wrong with the path of a file, as clauses that follow its name."""
+    """What is wrong with the path of a file of a version, as clauses that follow its name."""
+    yield from place_faults(path)
+    last = PurePosixPath(path)
+    if last.name not in NAMES and last.suffix not in SUFFIXES:
+        yield f"is of a kind that is not allowed (allowed: {' '.join(sorted(SUFFIXES))})"
+
+
+def place_faults(path: str) -> Iterator[str]:
+    """What is wrong with where a file of any kind would lie, as clauses that follow its path."""
     parts = path.split("/")
     if not path or path.startswith("/") or re.match(r"[A-Za-z]:", path):
         yield "is not relative"
@@ -122,9 +130,6 @@ def path_faults(path: str) -> Iterator[str]:
         yield "is too deep or has too long a name"
     if unicodedata.normalize("NFC", path) != path:
         yield "is not in Unicode's form NFC"
-    last = PurePosixPath(parts[-1])
-    if last.name not in NAMES and last.suffix not in SUFFIXES:
-        yield f"is of a kind that is not allowed (allowed: {' '.join(sorted(SUFFIXES))})"
 
 
 def _weights(manifest: wire.Manifest) -> Iterator[str]:

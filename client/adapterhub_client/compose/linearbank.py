@@ -4,7 +4,7 @@ Rows of a batch that belong to different adapters are multiplied with different 
 of several is one adapter of the sum of their ranks. No Python loop over adapters, however many there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from adapterhub_client.compose.frozen import Frozen
 from adapterhub_client.compose.methods.ia3 import Ia3Adapter
 from adapterhub_client.compose.methods.linear import Gate, LinearAdapter, dropped, spread, weight_of
 from adapterhub_client.compose.methods.lowrank import Factors, LowRankAdapter, add_product
+from adapterhub_client.errors import CompositionError
 
 
 class Stacked(NamedTuple):
@@ -44,14 +45,16 @@ class LinearBank:
         given: (batch, length, features in); output: (batch, length, features out)
     """
 
-    def __init__(self, adapters: Sequence[LinearAdapter], linear: nn.Module) -> None:
-        self._adapters, self._linear = list(adapters), linear
+    def __init__(
+        self, adapters: Sequence[LinearAdapter], linear: nn.Module, *, with_none: bool = False
+    ) -> None:
+        self._adapters, self._linear, self._with_none = list(adapters), linear, with_none
         sources = [p for adapter in adapters for p in adapter.parameters()]
         for adapter in adapters:
             if isinstance(adapter, LowRankAdapter):
                 sources += adapter.sources()
                 sources += [linear.weight] if adapter.m is not None else []  # type: ignore[list-item]
-        self.weights = Frozen(sources, self._stack)
+        self.weights = Frozen(sources, self._stack_all)
 
     @staticmethod
     def can_hold(adapters: Sequence[LinearAdapter]) -> bool:
@@ -101,6 +104,19 @@ class LinearBank:
             return hidden
         return dropped(hidden, first.config.dropout, training=first.training)
 
+    def _stack_all(self) -> Stacked:
+        """The slices of all adapters, and a last one that changes nothing where that is asked for."""
+        stacked = self._stack()
+        if not self._with_none:
+            return stacked
+        fills = (0.0, 0.0, 1.0, 0.0, 0.0)
+        return Stacked(
+            *(
+                None if tensor is None else torch.cat([tensor, torch.full_like(tensor[:1], fill)])
+                for tensor, fill in zip(stacked, fills, strict=True)
+            )
+        )
+
     def _stack(self) -> Stacked:
         found = [_gate_of(adapter) for adapter in self._adapters]
         gates = [gate for gate in found if gate is not None]
@@ -119,6 +135,44 @@ class LinearBank:
         ]
         factor = _magnitudes(low_rank, factors, self._linear)
         return Stacked(torch.stack(downs), torch.stack(ups), factor, opens, bias)
+
+
+class ResidentBanks:
+    """Adapters of which every row of a batch names its own: one bank for each kind.
+
+    Shapes:
+        positions: (residents + 1), the slice of each resident adapter; the last changes nothing
+
+    Raises:
+        CompositionError: One cannot be picked by row.
+    """
+
+    def __init__(
+        self, adapters: Mapping[int, LinearAdapter], residents: int, linear: nn.Module
+    ) -> None:
+        kinds: dict[object, dict[int, LinearAdapter]] = {}
+        for number, adapter in adapters.items():
+            kinds.setdefault(_kind(adapter), {})[number] = adapter
+        self._banks: list[tuple[LinearBank, Tensor]] = []
+        for kind, held in kinds.items():
+            first = next(iter(held.values()))
+            if kind is None or (isinstance(first, Ia3Adapter) and first.gate is not None):
+                raise CompositionError(
+                    f"A {type(first).__name__} cannot be picked by row.",
+                    hint="use it in a `batchsplit`",
+                )
+            device = next(first.parameters()).device
+            positions = torch.full((residents + 1,), len(held), device=device)
+            positions[torch.tensor(list(held), device=device)] = torch.arange(
+                len(held), device=device
+            )
+            self._banks.append((LinearBank(list(held.values()), linear, with_none=True), positions))
+
+    def __call__(self, given: Tensor, output: Tensor, index: Tensor) -> Tensor:
+        """What the layer puts out, each row with the adapter whose number it has in ``index`` (batch)."""
+        for bank, positions in self._banks:
+            output = bank.of_rows(given, output, positions[index])
+        return output
 
 
 class WideMean:

@@ -20,11 +20,12 @@ from adapterhub_client.compose.expression import (
     Fuse,
     Leaf,
     Parallel,
+    Rows,
     Split,
     Stack,
 )
 from adapterhub_client.compose.hooks import Hooks
-from adapterhub_client.compose.linearbank import LinearBank, WideMean
+from adapterhub_client.compose.linearbank import LinearBank, ResidentBanks, WideMean
 from adapterhub_client.compose.methods.linear import LinearAdapter, Operation, module_at
 from adapterhub_client.compose.plan import Plan
 from adapterhub_client.compose.spots import Projection
@@ -60,6 +61,26 @@ class LinearHooks:
 
     def _change(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return self._part(args[0], None, output)
+
+
+class ResidentHooks:
+    """The hook of one linear layer whose rows name their adapters."""
+
+    def __init__(
+        self, linear: nn.Module, tree: Rows, adapters: Mapping[str, LinearAdapter], plan: Plan
+    ) -> None:
+        names = enumerate(expression.leaves(tree))
+        numbered = {number: adapters[name] for number, name in names if name in adapters}
+        self._linear, self._residents = linear, plan.manner.residents
+        self._banks = ResidentBanks(numbered, len(tree.children), linear)
+
+    def install(self) -> Iterator[RemovableHandle]:
+        """Register the hook; its handle removes it."""
+        yield self._linear.register_forward_hook(self._change)
+
+    def _change(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        index = None if self._residents is None else self._residents.index
+        return output if index is None else self._banks(args[0], output, index)
 
 
 class One:
@@ -306,6 +327,9 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
         if not own or linear is None:
             continue
         adapters = cast("Mapping[str, LinearAdapter]", own)
+        if isinstance(tree, Rows):
+            yield ResidentHooks(linear, tree, adapters, plan)
+            continue
         binder = Binder(str(place), linear, adapters, as_reference=plan.as_reference)
         part = binder.bind(tree)
         if part is not None:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
+from adapterhub_client.compose.methods.linear import LinearAdapter
+from adapterhub_client.compose.methods.vera import SharedMaps
 from adapterhub_client.compose.stream import Source, Stream, push, read
 from adapterhub_client.errors import CompositionError
 
@@ -200,10 +202,12 @@ def require_plain(adapters: Mapping[str, Any]) -> None:
         CompositionError: Names the first.
     """
     for name, module in _modules(adapters):
-        if not isinstance(module, BottleneckAdapter) or not module.is_plain:
+        is_linear = isinstance(module, LinearAdapter | SharedMaps)
+        is_plain = isinstance(module, BottleneckAdapter) and module.is_plain
+        if not is_linear and not is_plain:
             raise CompositionError(
-                f"The adapter {name!r} cannot be resident: only bottleneck adapters can, without gates "
-                "or norms of their own.",
+                f"The adapter {name!r} cannot be resident: only those of linear layers can, and bottlenecks "
+                "without gates or norms of their own.",
                 hint="activate it alone, or in a `batchsplit`",
             )
         if module.training:

@@ -238,3 +238,29 @@ def test_it_compiles_to_one_graph(method, tree, inputs):
     compiled = torch.compile(adapted, fullgraph=True, backend="aot_eager")
 
     torch.testing.assert_close(hidden(compiled, inputs), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(["lora", "lora[r=3, alpha=9]", "lora"], id="lora"),
+        pytest.param(["lora", "ia3", "dora"], id="kinds"),
+        pytest.param(["vera", "mtl_lora", "lora[use_gating=True]"], id="more kinds"),
+        pytest.param(["lora", "seq_bn", "lora[leave_out=[0]]"], id="places"),
+    ],
+)
+def test_rows_that_name_their_adapter_are_as_alone(methods, inputs):
+    adapted = make_adapted("bert", methods)
+    adapted.requires_grad_(requires_grad=False)
+    adapted.eval()
+    single = {name: alone(adapted, name, inputs) for name in "abc"}
+    adapted.deactivate()
+    single[None] = hidden(adapted, inputs)
+
+    adapted.activate_rows(["a", "b", "c"])
+
+    for rows in (["c", "a", "b"], ["b", None, "b"]):
+        with torch.no_grad():
+            found = adapted(**inputs, adapters=rows).last_hidden_state
+        expected = torch.stack([single[name][row] for row, name in enumerate(rows)])
+        torch.testing.assert_close(found, expected, **TOLERANCE)

@@ -37,6 +37,21 @@ KINDS = (
     "legacy:task_gelu_orig",
     "static_head",
 )
+# These act at linear layers, and pass on every architecture.
+LINEAR_KINDS = (
+    "method:lora",
+    "method:lora_ffn",
+    "method:ia3",
+    "method:dora",
+    "comp:stack2_lora",
+    "comp:stack_mixed",
+    "comp:batchsplit_lora",
+    "comp:parallel2_lora",
+    "comp:average_lora",
+    "head:lora_classification",
+)
+# The library divides a weighted sum by the number of adapters once more.
+AS_REFERENCE = ("comp:average_lora",)
 GOLDEN = shared_folder() / "golden"
 
 
@@ -47,14 +62,16 @@ def cases():
     return [
         pytest.param(case, id=case["id"])
         for case in manifest["cases"]
-        if case["arch"] in ARCHITECTURES and case["kind"] in KINDS
+        if case["kind"] in LINEAR_KINDS or (case["arch"] in ARCHITECTURES and case["kind"] in KINDS)
     ]
 
 
 def expression(tree):
     if tree["type"] == "single":
         return tree["children"][0]
-    return f"{tree['type'].lower()}({', '.join(map(expression, tree['children']))})"
+    given = tree.get("kwargs") or {}
+    options = "".join(f"; {key}={given[key]}" for key in ("batch_sizes", "weights") if key in given)
+    return f"{tree['type'].lower()}({', '.join(map(expression, tree['children']))}{options})"
 
 
 def model_of(case):
@@ -76,7 +93,8 @@ def activated(case, model):
     for head in case["heads"]:
         adapted.load_head(GOLDEN / head["path"], name=head["name"])
     if case["setup"]:
-        adapted.activate(expression(case["setup"]), head=case.get("active_head"))
+        compat = "adapters" if case["kind"] in AS_REFERENCE else None
+        adapted.activate(expression(case["setup"]), head=case.get("active_head"), compat=compat)
     return adapted
 
 

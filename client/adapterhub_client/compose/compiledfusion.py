@@ -17,7 +17,7 @@ from adapterhub_client.compose.compilation import CompiledLayer, compile_layer
 from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf, fusions
 from adapterhub_client.compose.fusion import FusionLayer
-from adapterhub_client.compose.methods import method
+from adapterhub_client.compose.methods import method, phm
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion
 from adapterhub_client.compose.sites import Backbone
@@ -250,7 +250,7 @@ def _mixable(name: str, member: str, adapters: Mapping[str, LoadedAdapter]) -> B
         raise CompositionError(f"The member {member!r} of the fusion {name!r} is not loaded.")
     adapter = adapters[member]
     config = adapter.config
-    modules = [adapter.places[key] for key in adapter.places]
+    modules = [adapter.places[key] for key in adapter.places if key != phm.KEY]
     if not isinstance(config, Bottleneck) or not all(
         isinstance(module, BottleneckAdapter) for module in modules
     ):

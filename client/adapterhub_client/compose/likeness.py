@@ -82,7 +82,7 @@ def never_trained(named: Named, entries: Sequence[Sequence[Entry]]) -> dict[str,
                 raise CompositionError(
                     f"The adapters {named[0][0]!r} and {name!r} have different random maps at "
                     f"{entry.keys[0]!r}, so a sum of what is trained between them means nothing.",
-                    hint="train them with the same `init_weights_seed`",
+                    hint="merge adapters that began with the same ones",
                 )
         fixed[same[0].keys[0]] = own
     return fixed

@@ -25,6 +25,7 @@ MEMBERS = [
     pytest.param(["double_seq_bn[reduction_factor=4]"] * 2, id="double_seq_bn"),
     pytest.param(["par_bn[reduction_factor=4]"] * 2, id="par_bn"),
     pytest.param(["seq_bn", "seq_bn[leave_out=[0]]"], id="a member in some layers only"),
+    pytest.param(["compacter[phm_dim=2, reduction_factor=4]"] * 2, id="compacter"),
 ]
 CONFIGS = [
     pytest.param("dynamic", id="dynamic"),

@@ -35,7 +35,7 @@ from adapterhub_client.compose.pruningreport import Cost
 from adapterhub_client.compose.setups import Setup
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites import Backbone
-from adapterhub_client.compose.sources import Form, FusionFiles, Sources
+from adapterhub_client.compose.sources import AdapterFormat, Form, FusionFiles, Sources
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
 
@@ -212,12 +212,13 @@ class Adapted(nn.Module):
         name: str,
         folder: Folder,
         head: str | None = None,
-        format: Format = "safetensors",  # noqa: A002
+        format: AdapterFormat = "safetensors",  # noqa: A002
     ) -> None:
         """Write an adapter, with its head, as a folder that the `adapters` library loads too.
 
         Without ``head``, a head of the adapter's own name goes along, or else the model's own where that was trained
-        with the adapter. What the folder was before is replaced as a whole, once everything is written.
+        with the adapter. The format ``peft`` is for LoRA, DoRA and (IA)3, as PEFT loads them onto a model of this
+        class. What the folder was before is replaced as a whole, once everything is written.
         """
         self.sources.save(name, Path(folder), head, format)
 
@@ -295,9 +296,10 @@ class Adapted(nn.Module):
 
         ``composition`` is an expression, the name of a fusion, a published composition's reference, or None for heads
         alone. Without ``head``, the head that has the name of the composition's last adapter or of its fusion is
-        used, or that came with the fusion, if there is one; False uses none. A parallel or batch-split composition takes several, in its children's order.
-        ``compat="adapters"`` gives the reference library's numbers where it is wrong: for averages, and for stacks
-        inside other blocks. In ``skip_layers`` nothing of the composition acts (AdapterDrop).
+        used, or that came with the fusion, if there is one; False uses none. A parallel or batch-split composition
+        takes several, in its children's order. ``compat="adapters"`` gives the reference library's numbers where it is
+        wrong: for averages, and for stacks inside other blocks. In ``skip_layers`` nothing of the composition acts
+        (AdapterDrop).
 
         Raises:
             CompositionError: A name is not loaded, or the parts do not fit; what was active stays so.

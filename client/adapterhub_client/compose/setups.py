@@ -131,8 +131,9 @@ def _read(folder: Path) -> tuple[Node, Expression]:
     if not isinstance(written, dict):
         raise Corrupt(f"'{path}' holds no object.")
     tree = expression.parse(_text(written.get("adapter_setup"), path))
-    single = isinstance(tree, Stack) and len(tree.children) == 1
-    return written, tree.children[0] if single else tree
+    if isinstance(tree, Stack) and len(tree.children) == 1:
+        tree = tree.children[0]
+    return written, tree
 
 
 def _text(node: Any, path: Path) -> str:  # noqa: ANN401 - whatever stands in the file

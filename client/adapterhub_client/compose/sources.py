@@ -8,7 +8,14 @@ import msgspec
 from torch import nn
 
 from adapterhub_client import fingerprint, names
-from adapterhub_client.compose import archive, checkpoint, compiledfusion, expression, provenance
+from adapterhub_client.compose import (
+    archive,
+    checkpoint,
+    compiledfusion,
+    expression,
+    peft,
+    provenance,
+)
 from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose.adapterdrop import without_layers
 from adapterhub_client.compose.blank import Blanks
@@ -24,6 +31,7 @@ from adapterhub_client.formats.folder import COMPOSITION_FILE, CompositionFile, 
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
 
 STATIC_HEAD = "default"
+AdapterFormat = Format | Literal["peft"]
 Form = Literal["trainable", "compiled", "slim", "both"]
 
 
@@ -67,6 +75,14 @@ class Sources:
             with archive.unpacked(Path(source)) as unpacked:
                 return self.load(unpacked, name, any_base=any_base, leave_out=leave_out)
         folder, reference = self._folder(source, any_base=any_base)
+        if peft.is_peft(folder):
+            with peft.converted(folder, self._backbone) as ours:
+                own = self._load_adapter(
+                    ours, name, reference, any_base=any_base, leave_out=leave_out
+                )
+            if reference is not None:
+                self._loaded[str(source)] = self._shelf.adapters[own]
+            return own
         is_composition = _holds_fusion(folder)
         if is_composition and leave_out:
             raise CompositionError(
@@ -109,14 +125,21 @@ class Sources:
             self._base.require(folder)
         return self._load_head(folder, name, STATIC_HEAD, any_base=any_base)
 
-    def save(self, name: str, folder: Path, head: str | None, form: Format) -> None:
-        """Write an adapter, its head and the base's fingerprint."""
+    def save(self, name: str, folder: Path, head: str | None, form: AdapterFormat) -> None:
+        """Write an adapter, its head and the base's fingerprint.
+
+        Raises:
+            CompositionError: It cannot be written in this format.
+        """
         if name not in self._shelf.adapters:
             raise self._shelf.unknown(name)
         adapter = self._shelf.adapters[name]
         with folders.replacing(folder) as place:
-            checkpoint.write_adapter(place, name, adapter, self._backbone, form)
-            self._write_head(adapter, name, head, place, form)
+            if form == "peft":
+                peft.write(place, name, adapter, self._backbone, self._model)
+            else:
+                checkpoint.write_adapter(place, name, adapter, self._backbone, form)
+            self._write_head(adapter, name, head, place, "bin" if form == "bin" else "safetensors")
             fingerprint.write(self._base.fingerprint(), place / BASE_FINGERPRINT_FILE)
 
     def save_fusion(

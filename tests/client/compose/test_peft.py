@@ -1,0 +1,325 @@
+"""Folders of PEFT: what it wrote gives its numbers here, and what is written here gives ours there."""
+
+import copy
+import json
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from adapterhub_client import compose
+from adapterhub_client.compose import IncompatibleAdapter
+from adapterhub_client.errors import CompositionError, NotAnAdapter
+from adapterhub_client.formats import folder as formats
+
+from .conftest import make_adapted, make_model, randomise
+
+peft = pytest.importorskip("peft")
+# PEFT's own, on the newest transformers; nothing here gives a cause for any.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+TOLERANCE = 1e-5
+CLASSIFIER = transformers.AutoModelForSequenceClassification
+TARGETS = {
+    "bert": ["query", "value", "intermediate.dense"],
+    "roberta": ["query", "key"],
+    "distilbert": ["q_lin", "v_lin", "lin1"],
+}
+LLAMA = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+}
+VIRTUAL = {"task_type": "FEATURE_EXTRACTION", "num_virtual_tokens": 3}
+GPT2 = {"vocab_size": 96, "n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 4}
+
+
+def llama():
+    torch.manual_seed(7)
+    return transformers.AutoModel.from_config(transformers.LlamaConfig(**LLAMA)).eval()
+
+
+def gpt2():
+    torch.manual_seed(7)
+    return transformers.AutoModel.from_config(transformers.GPT2Config(**GPT2)).eval()
+
+
+def lora(targets, **changes):
+    options = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1} | changes
+    return peft.LoraConfig(target_modules=targets, **options)
+
+
+def ia3(targets, of_inputs=()):
+    return peft.IA3Config(target_modules=targets, feedforward_modules=list(of_inputs))
+
+
+def train(model):
+    """Weights that are seen, as if it had been trained."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.2
+            if "ia3" in name or "magnitude" in name:
+                parameter.mul_(1 + noise)
+            elif parameter.requires_grad:
+                parameter.copy_(noise)
+    return model.eval()
+
+
+def written_by_peft(folder, model, config):
+    """A folder of PEFT, and what its model puts out."""
+    theirs = train(peft.get_peft_model(copy.deepcopy(model), config))
+    theirs.save_pretrained(folder)
+    return theirs
+
+
+def weights(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def options(folder):
+    return json.loads((folder / "adapter_config.json").read_text())
+
+
+def edit(folder, **changes):
+    (folder / "adapter_config.json").write_text(json.dumps(options(folder) | changes))
+
+
+@torch.no_grad()
+def answer(model, inputs):
+    output = model(**inputs)
+    return output.logits if "logits" in output else output.last_hidden_state
+
+
+def both_ways(model, config, folder, inputs):
+    """How far PEFT's outputs are from ours, and from PEFT's again after we wrote the folder anew."""
+    theirs = written_by_peft(folder, model, config)
+    adapted = compose.attach(copy.deepcopy(model))
+    adapted.activate(adapted.load(folder, name="x"), head=False)
+    ours = answer(adapted, inputs)
+    adapted.save("x", folder / "back", format="peft")
+    again = peft.PeftModel.from_pretrained(copy.deepcopy(model), folder / "back").eval()
+    report = again.load_adapter(str(folder / "back"), "again")
+    assert not report.unexpected_keys
+    assert not [key for key in report.missing_keys if ".again." in key]
+    expected = answer(theirs, inputs)
+    assert (expected - answer(model, inputs)).abs().max() > 1e-2  # it is seen
+    return (ours - expected).abs().max(), (answer(again, inputs) - expected).abs().max()
+
+
+def same_bits(folder):
+    """Whether what we wrote is what PEFT wrote."""
+    before, after = weights(folder), weights(folder / "back")
+    return before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("auto", [transformers.AutoModel, CLASSIFIER], ids=["bare", "with head"])
+def test_lora_is_lossless_both_ways(name, auto, tmp_path, inputs):
+    model = make_model(name, auto=auto)
+
+    errors = both_ways(model, lora(TARGETS[name]), tmp_path, inputs)
+
+    assert max(errors) <= TOLERANCE
+    assert same_bits(tmp_path)
+    kept = ("r", "lora_alpha", "lora_dropout", "use_dora", "bias", "rank_pattern", "alpha_pattern")
+    before, after = options(tmp_path), options(tmp_path / "back")
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    ends = {target.rpartition(".")[2] for target in TARGETS[name]}
+    assert {target.rpartition(".")[2] for target in after["target_modules"]} == ends
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"rank_pattern": {"query": 2}}, id="rank_pattern"),
+        pytest.param({"alpha_pattern": {"layer.1.attention.self.value": 3}}, id="alpha_pattern"),
+        pytest.param({"use_rslora": True}, id="rslora"),
+        pytest.param({"layers_to_transform": [1]}, id="some layers"),
+        pytest.param({"target_modules": r".*layer\.0.*query|.*layer\.1.*value"}, id="a regex"),
+        pytest.param({"init_lora_weights": "gaussian"}, id="gaussian"),
+    ],
+)
+def test_lora_of_every_shape_gives_the_same_numbers(changes, tmp_path, inputs):
+    config = lora(**{"targets": ["query", "value"]} | {})
+    for key, value in changes.items():
+        setattr(config, key, value)
+
+    errors = both_ways(make_model(), config, tmp_path, inputs)
+
+    assert max(errors) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("make", "config"),
+    [
+        pytest.param(gpt2, lambda: lora(["c_attn"]), id="gpt2 merged lora"),
+        pytest.param(gpt2, lambda: ia3(["c_attn", "c_fc"]), id="gpt2 ia3"),
+        pytest.param(llama, lambda: lora(["q_proj", "v_proj", "down_proj"]), id="llama lora"),
+        pytest.param(llama, lambda: lora(["q_proj", "v_proj"], use_dora=True, lora_alpha=4), id="llama dora"),
+    ],
+)  # fmt: skip
+def test_decoders_are_lossless_both_ways(make, config, tmp_path, inputs):
+    errors = both_ways(make(), config(), tmp_path, {"input_ids": inputs["input_ids"]})
+
+    assert max(errors) <= TOLERANCE
+    assert same_bits(tmp_path)
+
+
+def test_dora_of_another_scale_gives_the_same_numbers(tmp_path, inputs):
+    config = lora(["q_proj"], use_dora=True, lora_alpha=16)
+
+    errors = both_ways(llama(), config, tmp_path, {"input_ids": inputs["input_ids"]})
+
+    assert max(errors) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert"])
+def test_ia3_is_lossless_both_ways(name, tmp_path, inputs):
+    targets = {"bert": ["key", "value", "intermediate.dense"], "distilbert": ["k_lin", "lin1"]}
+    config = ia3(targets[name])
+
+    errors = both_ways(make_model(name), config, tmp_path, inputs)
+
+    assert max(errors) <= TOLERANCE
+    assert same_bits(tmp_path)
+
+
+@pytest.mark.parametrize("auto", [transformers.AutoModel, CLASSIFIER], ids=["bare", "with head"])
+def test_a_classifier_that_was_trained_along_comes_as_a_head(auto, tmp_path, inputs):
+    whole = make_model(auto=CLASSIFIER)
+    theirs = written_by_peft(tmp_path, whole, lora(["query"], task_type="SEQ_CLS"))
+    model = copy.deepcopy(whole if auto is CLASSIFIER else whole.base_model)
+    if auto is not CLASSIFIER:
+        assert model.pooler is not None
+    adapted = compose.attach(model)
+
+    adapted.activate(adapted.load(tmp_path, name="x"), head="x")
+
+    assert (answer(adapted, inputs) - answer(theirs, inputs)).abs().max() <= TOLERANCE
+
+
+def test_a_head_of_the_model_itself_goes_along(tmp_path, inputs):
+    adapted = compose.attach(make_model(auto=CLASSIFIER))
+    adapted.add("x", "lora[r=4]")
+    randomise(adapted.adapters["x"])
+    adapted.trainable("x", base_head=True)
+    adapted.activate("x")
+    with torch.no_grad():
+        adapted.model.classifier.bias.add_(1)
+
+    adapted.save("x", tmp_path, format="peft")
+
+    theirs = peft.PeftModel.from_pretrained(make_model(auto=CLASSIFIER), tmp_path).eval()
+    assert (answer(theirs, inputs) - answer(adapted, inputs)).abs().max() <= TOLERANCE
+    assert options(tmp_path)["modules_to_save"] == ["classifier"]
+
+
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        pytest.param("seq_bn", "Bottleneck", id="a bottleneck"),
+        pytest.param("lora[use_gating=True]", "use_gating", id="gating"),
+        pytest.param("dora", "use_dora", id="dora with biases"),
+        pytest.param("dora[alpha=16]", "alpha=16 beside r=8", id="dora of another scale"),
+        pytest.param("vera", "vera_d", id="vera"),
+        pytest.param("ia3[alpha=2]", "alpha=2", id="ia3 with an alpha"),
+        pytest.param("lora|seq_bn", "Union", id="a union"),
+    ],
+)
+def test_what_peft_cannot_express_is_refused_and_nothing_is_written(method, option, tmp_path):
+    adapted = make_adapted("bert", [method])
+
+    with pytest.raises(CompositionError, match=option):
+        adapted.save("a", tmp_path, format="peft")
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("config", "fact"),
+    [
+        pytest.param(lambda: lora(["query"], bias="all"), "bias='all'", id="bias"),
+        pytest.param(lambda: lora(["query"], use_dora=True), "which has a bias", id="dora"),
+        pytest.param(lambda: lora(["output.dense"]), "'encoder.layer.0.attention.output.dense'", id="module"),
+        pytest.param(lambda: lora(["query", "word_embeddings"]), "lora_embedding", id="embeddings"),
+        pytest.param(
+            lambda: ia3(["key", "intermediate.dense"], ["intermediate.dense"]),
+            "feedforward_modules", id="ia3 of inputs",
+        ),
+        pytest.param(lambda: peft.LoHaConfig(target_modules=["query"]), "LOHA", id="another method"),
+        pytest.param(lambda: peft.PrefixTuningConfig(**VIRTUAL), "positions", id="prefix"),
+        pytest.param(lambda: peft.PromptTuningConfig(**VIRTUAL), "positions", id="prompt"),
+    ],
+)  # fmt: skip
+def test_what_we_cannot_express_is_refused_and_nothing_is_loaded(config, fact, tmp_path):
+    written_by_peft(tmp_path, make_model(), config())
+    adapted = make_adapted("bert")
+
+    with pytest.raises(CompositionError, match=fact):
+        adapted.load(tmp_path)
+
+    assert not {**adapted.adapters, **adapted.heads}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fact"),
+    [
+        pytest.param({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'", id="pissa"),
+        pytest.param({"use_tomorrow": 3}, "use_tomorrow=3", id="an option of tomorrow"),
+        pytest.param({"peft_type": "MAGIC"}, "MAGIC", id="a method of tomorrow"),
+    ],
+)
+def test_options_that_nobody_knows_are_refused(changes, fact, tmp_path):
+    written_by_peft(tmp_path, make_model(), lora(["query"]))
+    edit(tmp_path, **changes)
+
+    with pytest.raises(CompositionError, match=fact):
+        make_adapted("bert").load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        pytest.param(lambda t, k: t.pop(k), r"1 missing: .*query \(A\)", id="missing"),
+        pytest.param(lambda t, k: t.update({k + ".more": t[k] + 1}), "lora_A.weight.more", id="extra"),
+        pytest.param(lambda t, k: t.update({k: t[k][:, :8]}), r"\(4, 8\).* asks for \(4, 32\)", id="shape"),
+        pytest.param(lambda t, k: t.update({k: t[k] * float("nan")}), "NaN", id="nan"),
+    ],
+)  # fmt: skip
+def test_tensors_that_do_not_fit_are_refused_and_nothing_is_loaded(change, fact, tmp_path):
+    written_by_peft(tmp_path, make_model(), lora(["query"]))
+    tensors = {key: value.contiguous() for key, value in weights(tmp_path).items()}
+    change(tensors, min(tensors))
+    save_file(
+        {k: v.contiguous() for k, v in tensors.items()}, tmp_path / "adapter_model.safetensors"
+    )
+    adapted = make_adapted("bert")
+
+    with pytest.raises(IncompatibleAdapter, match=fact):
+        adapted.load(tmp_path)
+
+    assert not adapted.adapters
+
+
+def test_a_folder_without_weights_is_no_adapter(tmp_path):
+    written_by_peft(tmp_path, make_model(), lora(["query"]))
+    (tmp_path / "adapter_model.safetensors").unlink()
+
+    with pytest.raises(NotAnAdapter):
+        make_adapted("bert").load(tmp_path)
+
+
+def test_what_is_written_can_be_published_as_peft(tmp_path):
+    adapted = make_adapted("bert", ["lora"])
+    adapted.save("a", tmp_path, format="peft")
+
+    content = formats.inspect(tmp_path)
+
+    assert content.method.format == "peft"
+    assert content.method.name == "lora"
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(content.files)

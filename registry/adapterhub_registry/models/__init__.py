@@ -4,6 +4,14 @@ from adapterhub_registry.models.account import Account, AuditEvent, Membership, 
 from adapterhub_registry.models.adapter import Adapter, BaseModel, Task, Variant
 from adapterhub_registry.models.base import Model
 from adapterhub_registry.models.blob import Blob, Upload, VersionFile
+from adapterhub_registry.models.imports import (
+    Architecture,
+    ImportedEntry,
+    ImportedFile,
+    LegacyArchive,
+    Subtask,
+    TaskProfile,
+)
 from adapterhub_registry.models.metric import Dataset, DownloadDay, Metric
 from adapterhub_registry.models.repository import (
     Repository,
@@ -18,12 +26,16 @@ __all__ = [
     "Account",
     "Adapter",
     "Alias",
+    "Architecture",
     "AuditEvent",
     "BaseModel",
     "Blob",
     "Dataset",
     "DownloadDay",
     "Head",
+    "ImportedEntry",
+    "ImportedFile",
+    "LegacyArchive",
     "Lineage",
     "Member",
     "Membership",
@@ -35,7 +47,9 @@ __all__ = [
     "RepositoryCommit",
     "RepositoryMove",
     "RepositoryRef",
+    "Subtask",
     "Task",
+    "TaskProfile",
     "Token",
     "Upload",
     "Variant",

@@ -20,6 +20,13 @@ from adapterhub_registry.models.repository import (
     RepositoryMove,
     RepositoryRef,
 )
+from adapterhub_registry.models.search import (
+    SearchCount,
+    SearchDocument,
+    SearchFacet,
+    SearchScore,
+    SearchTrigram,
+)
 from adapterhub_registry.models.version import Alias, Head, Lineage, Member, Version
 
 __all__ = [
@@ -47,6 +54,11 @@ __all__ = [
     "RepositoryCommit",
     "RepositoryMove",
     "RepositoryRef",
+    "SearchCount",
+    "SearchDocument",
+    "SearchFacet",
+    "SearchScore",
+    "SearchTrigram",
     "Subtask",
     "Task",
     "TaskProfile",

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import transformers
 
 from adapterhub_client import compose
 from adapterhub_client.errors import CompositionError
 
-from .conftest import hidden, make_adapted, make_model, randomise
+from .conftest import BERT_LIKE, hidden, make_adapted, make_model, randomise
 from .test_linear_layers import METHODS, loss_of, on_gpt2
 
 # Three of one kind, of one kind and several ranks, and of several kinds.
@@ -264,3 +265,39 @@ def test_rows_that_name_their_adapter_are_as_alone(methods, inputs):
             found = adapted(**inputs, adapters=rows).last_hidden_state
         expected = torch.stack([single[name][row] for row, name in enumerate(rows)])
         torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+def test_a_fusion_of_unions_with_linear_layers_is_refused_when_activated(inputs):
+    adapted = make_adapted("bert", ["lora|seq_bn", "seq_bn"])
+    adapted.add_fusion("a", "b")
+
+    with pytest.raises(
+        CompositionError, match=r"A fusion mixes the up-projections .* 'a' acts at linear"
+    ):
+        adapted.activate("fuse(a, b)")
+
+
+def test_a_stack_beside_a_fusion_is_possible(inputs):
+    adapted = make_adapted("bert", ["lora", "seq_bn", "seq_bn"])
+    adapted.add_fusion("b", "c")
+    adapted.activate("fuse(b, c)")
+    without = hidden(adapted, inputs)
+
+    adapted.activate("stack(a, fuse(b, c))")
+
+    assert (hidden(adapted, inputs) - without).abs().max() > 0.05
+
+
+def test_a_layer_that_is_called_with_something_else_refuses_copies(inputs):
+    config = transformers.DebertaV2Config(
+        **BERT_LIKE, relative_attention=True, pos_att_type=["p2c", "c2p"], share_att_key=True
+    )
+    torch.manual_seed(7)
+    adapted = compose.attach(transformers.DebertaV2Model(config).eval())
+    for name in "ab":
+        adapted.add(name, "lora")
+        randomise(adapted.adapters[name], seed=ord(name))
+    adapted.activate("parallel(a, b)")
+
+    with pytest.raises(CompositionError, match="1 rows, which are not 2 copies"):
+        adapted(**inputs)

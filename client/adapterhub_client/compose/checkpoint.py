@@ -43,6 +43,9 @@ def read_adapter(
     check_base(envelope, backbone, folder, any_base=any_base)
     tensors = _current(tensors, backbone)
     path = folder / folders.ADAPTER.config
+    if isinstance(envelope.get("config"), str):
+        # Some early files name a preset.
+        envelope["config"] = formats.parse(envelope["config"]).to_dict()
     folders.required(envelope, "config", dict, path)
     config = method.read(legacy.current_config(envelope, tensors, path), backbone)
     name = None if envelope.get("name") is None else folders.required(envelope, "name", str, path)
@@ -285,7 +288,8 @@ def _current(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Ten
     """The tensors under today's names, relative to the backbone."""
     prefix = backbone.prefix + "."
     named = {legacy.current_key(key).removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors.renamed(named) if isinstance(tensors, Stored) else named
+    is_one_to_one = len(named) == len(tensors)
+    return tensors.renamed(named) if isinstance(tensors, Stored) and is_one_to_one else named
 
 
 _GROUPS = (

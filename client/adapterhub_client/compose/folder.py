@@ -23,6 +23,7 @@ Format = Literal["safetensors", "bin"]
 Required = TypeVar("Required")
 VERSION = "adapters.1.3.0"
 LIBRARY = "adapterhub"
+SHARED_LIMIT_BYTES = 2**18
 
 
 class Files(NamedTuple):
@@ -136,11 +137,32 @@ def write_folder(
     text = json.dumps(envelope, indent=2, sort_keys=True)
     (folder / files.config).write_text(text, encoding="utf-8")
     # Copies, because safetensors refuses tensors that share memory, and a view would save all it looks into.
-    plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    copies: dict[int, Tensor] = {}
+    for tensor in tensors.values():
+        if id(tensor) not in copies:
+            copies[id(tensor)] = tensor.detach().to("cpu", copy=True).contiguous()
+    named = {name: copies[id(tensor)] for name, tensor in tensors.items()}
     if form == "bin":
-        torch.save(plain, folder / files.bin)
+        torch.save(named, folder / files.bin)
     else:
-        save_file(plain, folder / files.safetensors)
+        save_file(_apart(named), folder / files.safetensors)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One tensor for each name, where several have one; large ones keep the first of their names only.
+
+    Safetensors can say nothing twice. The reference library reports the other names as missing, and still has the
+    values, since its modules share them; a reader of ours takes any of the names.
+    """
+    firsts: set[int] = set()
+    apart: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if id(tensor) not in firsts:
+            apart[name] = tensor
+        elif tensor.nbytes <= SHARED_LIMIT_BYTES:
+            apart[name] = tensor.clone()
+        firsts.add(id(tensor))
+    return apart
 
 
 def _read_tensors(path: Path) -> Any:  # noqa: ANN401 - a pickle may hold anything

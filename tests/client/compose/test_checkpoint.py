@@ -1,6 +1,7 @@
 """Folders of the `adapters` library: what is saved comes back, and what does not fit is refused."""
 
 import json
+import zipfile
 
 import pytest
 import torch
@@ -8,8 +9,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from adapterhub_client import compose
-from adapterhub_client.compose import IncompatibleAdapter
-from adapterhub_client.errors import CompositionError, Corrupt, NotAnAdapter, WrongBase
+from adapterhub_client.compose import IncompatibleAdapter, folder
+from adapterhub_client.errors import (
+    CompositionError,
+    Corrupt,
+    HubError,
+    NotAnAdapter,
+    WrongBase,
+)
 
 from .conftest import fused, hidden, make_adapted, make_model, randomise
 
@@ -337,3 +344,115 @@ def test_a_finite_file_whose_sum_is_infinite_is_fine(tmp_path):
     adapted.save("a", tmp_path)
 
     assert adapted.load(tmp_path, name="b") == "b"
+
+
+def test_a_config_may_be_the_name_of_a_preset(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.save("a", tmp_path)
+    edit(tmp_path / "adapter_config.json", config="pfeiffer")
+
+    adapted.load(tmp_path, name="b")
+
+    assert adapted.adapters["b"].config == adapted.adapters["a"].config
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_tensor_with_several_names_is_written_once(form, tmp_path):
+    large, small = torch.ones(2**17), torch.ones(3)
+    tensors = {"large": large, "large again": large, "small": small, "small again": small}
+
+    folder.write_folder(tmp_path, folder.ADAPTER, {}, tensors, form)
+
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    _, read = folder.read_folder(tmp_path, folder.ADAPTER)
+    kept = {"large", "small", "small again"} | ({"large again"} if form == "bin" else set())
+    assert size < 1.1 * large.nbytes
+    assert set(read) == kept
+    assert torch.equal(read["large"], large)
+
+
+def test_any_of_its_names_is_enough_for_a_shared_tensor(tmp_path):
+    adapted = make_adapted("bert", ["seq_bn[ln_before=True]"])
+    adapted.save("a", tmp_path)
+    tensors = weights(tmp_path)
+    for key in [key for key in tensors if ".adapter_norm_before." in key]:
+        del tensors[key]
+    save_file(tensors, tmp_path / "adapter.safetensors")
+
+    adapted.load(tmp_path, name="b")
+
+    pairs = zip(adapted.adapters["a"].parameters(), adapted.adapters["b"].parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def _edit_config(**changes):
+    return lambda place: edit(
+        place / "adapter_config.json",
+        config=json.loads((place / "adapter_config.json").read_text())["config"] | changes,
+    )
+
+
+def _edit_weights(change):
+    def edited(place):
+        tensors = weights(place)
+        change(tensors, "bert.encoder.layer.0.output.adapters.a.adapter_up.bias")
+        save_file(tensors, place / "adapter.safetensors")
+
+    return edited
+
+
+def _cut(place):
+    path = place / "adapter.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _hostile(place):
+    with zipfile.ZipFile(place / "x.zip", "w") as file:
+        file.writestr("../adapter_config.json", "{}")
+
+
+BAD = [
+    pytest.param(lambda p: edit(p / "adapter_config.json", hidden_size=64), "", ("64", "32"), id="another hidden size"),
+    pytest.param(lambda p: edit(p / "adapter_config.json", model_type="gpt2"), "", ("'gpt2'",), id="another kind"),
+    pytest.param(_edit_config(leave_out=[1]), "", ("unexpected: encoder.layer.1",), id="fewer layers"),
+    pytest.param(_edit_config(mh_adapter=True), "", ("missing: encoder.layer.0.attention",), id="more places"),
+    pytest.param(_edit_config(architecture="magic"), "", ("magic",), id="unknown method"),
+    pytest.param(_edit_config(reduction_factor=8), "", ("(2, 32)", "(4, 32)"), id="another width"),
+    pytest.param(_edit_config(non_linearity="wave"), "", ("'wave'",), id="unknown activation"),
+    pytest.param(_edit_weights(lambda t, k: t.pop(k)), "", ("1 missing: encoder.layer.0",), id="missing key"),
+    pytest.param(_edit_weights(lambda t, k: t.update(x=t[k] + 0)), "", ("1 unexpected: x",), id="extra key"),
+    pytest.param(_edit_weights(lambda t, k: t[k].mul_(float("nan"))), "", ("32 values of 32", "NaN"), id="NaN weights"),
+    pytest.param(_cut, "", ("bytes of tensors",), id="truncated file"),
+    pytest.param(_hostile, "x.zip", ("leads out of its folder",), id="hostile zip"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "file", "facts"), BAD)
+def test_what_does_not_fit_is_refused_before_anything_changes(spoil, file, facts, tmp_path, inputs):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.save("a", tmp_path)
+    adapted.activate("a")
+    before, state = hidden(adapted, inputs), adapted.shelf.state_dict()
+    loaded = [*adapted.adapters], [*adapted.fusions], [*adapted.heads]
+    spoil(tmp_path)
+
+    with pytest.raises(HubError) as refusal:
+        adapted.load(tmp_path / file, name="b")
+
+    assert all(fact in str(refusal.value) for fact in facts), str(refusal.value)
+    assert str(refusal.value).endswith(".")
+    assert ([*adapted.adapters], [*adapted.fusions], [*adapted.heads]) == loaded
+    assert adapted.shelf.state_dict().keys() == state.keys()
+    assert str(adapted.expression) == "a"
+    assert torch.equal(hidden(adapted, inputs), before)
+
+
+def test_an_adapter_of_a_deeper_model_is_refused(tmp_path):
+    deeper = compose.attach(make_model(num_hidden_layers=3))
+    deeper.add("a")
+    deeper.save("a", tmp_path)
+    (tmp_path / "base_fingerprint.json").unlink(missing_ok=True)
+    adapted = make_adapted("bert")
+
+    with pytest.raises((IncompatibleAdapter, WrongBase), match=r"layer\.2"):
+        adapted.load(tmp_path)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose import biases, embedding, expression, projection, residual
+from adapterhub_client.compose import attention, biases, embedding, expression, projection, residual
 from adapterhub_client.compose import copies as planning
 from adapterhub_client.compose.compiledfusion import needed
 from adapterhub_client.compose.expression import Expression, Leaf, Rows
 from adapterhub_client.compose.heads import Head
-from adapterhub_client.compose.hooks import Hooks, bind_slots, slot_hooks
+from adapterhub_client.compose.hooks import Handle, Hooks, bind_slots, slot_hooks
 from adapterhub_client.compose.plan import Manner, Plan
 from adapterhub_client.compose.residents import Residents, require_plain
 from adapterhub_client.compose.shelf import Shelf
@@ -21,8 +21,6 @@ from adapterhub_client.compose.statichead import StaticHead, exchange
 from adapterhub_client.errors import CompositionError
 
 if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
-
     from adapterhub_client.compose.engine import Bound
 
 
@@ -32,6 +30,7 @@ BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [
     projection.bind,
     biases.bind,
     residual.bind,
+    attention.bind,
 ]
 
 
@@ -60,7 +59,7 @@ class Activation:
         self.residents: Residents | None = None
         self.manner = Manner()
         self._bound: list[tuple[Place, Bound]] = []
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Handle] = []
         self._own_head: dict[str, nn.Parameter] = {}
 
     def put(

@@ -29,6 +29,7 @@ from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.merging import MergeMethod
 from adapterhub_client.compose.methods import method as methods
+from adapterhub_client.compose.methods import prefix
 from adapterhub_client.compose.plan import Manner
 from adapterhub_client.compose.pruning import Pruned
 from adapterhub_client.compose.pruningreport import Cost
@@ -273,6 +274,17 @@ class Adapted(nn.Module):
         """
         setup = setups.active(self.activation, self.shelf)
         setups.save(Path(folder), setup, self.sources, self.shelf, format)
+
+    def eject(self, name: str) -> None:
+        """Replace the network that makes an adapter's prefixes by what it makes, which is all that use needs.
+
+        Raises:
+            CompositionError: It is not loaded, a composition is active, or it has no such network.
+        """
+        self.activation.require_idle()
+        if name not in self.adapters:
+            raise self.shelf.unknown(name)
+        prefix.eject(self.adapters[name])
 
     def delete(self, name: str) -> None:
         """Forget the adapter, fusion and head of this name.

@@ -116,15 +116,23 @@ def leading(tree: Expression, *, as_reference: bool = False) -> Expression:
 
 def row_sizes(tree: Expression, rows: int) -> list[int]:
     """How many rows of a batch each leaf of a tree of parallel and batch-split blocks gets."""
+    if not isinstance(tree, Parallel | BatchSplit):
+        return [rows]
+    pairs = zip(tree.children, child_sizes(tree, rows), strict=True)
+    return [size for child, part in pairs for size in row_sizes(child, part)]
+
+
+def child_sizes(tree: Parallel | BatchSplit, rows: int) -> list[int]:
+    """How many rows of a batch each child of a block gets.
+
+    Raises:
+        CompositionError: The batch has another size.
+    """
     if isinstance(tree, Parallel):
-        share = rows // len(tree.children)
-        return [size for child in tree.children for size in row_sizes(child, share)]
-    if isinstance(tree, BatchSplit):
-        parts = division.sizes_of(tree)
-        division.require_sum("batch_sizes", parts, "rows", rows)
-        pairs = zip(tree.children, parts, strict=True)
-        return [size for child, part in pairs for size in row_sizes(child, part)]
-    return [rows]
+        return [rows // len(tree.children)] * len(tree.children)
+    parts = division.sizes_of(tree)
+    division.require_sum("batch_sizes", parts, "rows", rows)
+    return list(parts)
 
 
 def row_index(sizes: Sequence[int], device: torch.device) -> Tensor:

@@ -21,10 +21,17 @@ from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.stream import Source, Stream, read
 
 
+class Handle(Protocol):
+    """What takes one thing out of effect."""
+
+    def remove(self) -> None:
+        """Take it out of effect."""
+
+
 class Hooks(Protocol):
     """A composition bound at one place."""
 
-    def install(self) -> Iterator[RemovableHandle]:
+    def install(self) -> Iterator[Handle]:
         """Register the hooks; each handle removes one."""
 
 

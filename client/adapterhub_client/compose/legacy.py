@@ -15,6 +15,9 @@ _OLD_KEYS = (
     "layer_text_task_adapters",
     "layer_text_lang_adapters",
 )
+# Every attention has the prefixes of all once more, the very tensors of the whole model's.
+_COPIED = ".prefix_tuning.pool.prefix_tunings."
+_KEPT = "prefix_tuning.prefix_tunings."
 # Before version 3, `gelu` was its tanh approximation.
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 # The new library's versions before 1.1.0; those before 1.0.0 have no prefix.
@@ -25,6 +28,8 @@ _MERGED = (".c_attn.loras.", ".in_proj.loras.")
 
 def current_key(key: str) -> str:
     """A tensor's name as it is written today."""
+    if _COPIED in key:
+        return _KEPT + key.partition(_COPIED)[2]
     if "_lang_" not in key and "_text_" not in key:
         return key
     for old in _OLD_KEYS:

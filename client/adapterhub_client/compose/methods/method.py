@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.methods import bitfit, bottleneck, lora, mtl_lora, prompt, reft
+from adapterhub_client.compose.methods import bitfit, bottleneck, lora, mtl_lora, prefix, prompt, reft
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
@@ -49,6 +49,7 @@ METHODS: dict[type, Method] = {
     formats.Bottleneck: bottleneck,
     formats.Lora: lora,
     formats.MtlLora: mtl_lora,
+    formats.PrefixTuning: prefix,
     formats.PromptTuning: prompt,
     formats.Reft: reft,
 }

@@ -13,6 +13,17 @@ METHODS = [
     pytest.param("double_seq_bn[reduction_factor=4]", id="double_seq_bn"),
     pytest.param("lora[r=4]", id="lora"),
     pytest.param("ia3", id="ia3"),
+    pytest.param("bitfit", id="bitfit"),
+    pytest.param("compacter[phm_dim=2, reduction_factor=4]", id="compacter"),
+]
+# These have no `leave_out`, or one module that holds something of all layers.
+WHOLE = [
+    pytest.param("loreft[r=2]", id="reft"),
+    pytest.param("prefix_tuning[prefix_length=3, bottleneck_size=8]", id="prefix"),
+    pytest.param("prefix_tuning_flat[prefix_length=3]", id="flat prefix"),
+    pytest.param("prefix_tuning[prefix_length=3, use_gating=True]", id="gated prefix"),
+    pytest.param("mam", id="mam"),
+    pytest.param("unipelt", id="unipelt"),
 ]
 
 
@@ -49,7 +60,33 @@ def test_layers_can_be_left_out_at_load(method, inputs, tmp_path):
     again.activate("a")
 
     assert torch.equal(hidden(again, inputs), expected)
-    assert {key.split()[0] for key in again.adapters["a"].places} == {"1"}
+    assert {key.split()[0] for key in again.adapters["a"].places} - {"shared"} == {"1"}
+
+
+@pytest.mark.parametrize("method", [*METHODS, *WHOLE])
+def test_what_is_left_at_load_acts_as_if_the_layers_were_skipped(method, inputs, tmp_path):
+    adapted = make_adapted("bert", [method], num_hidden_layers=3)
+    adapted.save("a", tmp_path / "a")
+    adapted.activate("a", skip_layers=[1])
+    expected = hidden(adapted, inputs)
+
+    again = compose.attach(make_model("bert", num_hidden_layers=3))
+    again.load(tmp_path / "a", leave_out=[1])
+    again.save("a", tmp_path / "fewer")
+    last = compose.attach(make_model("bert", num_hidden_layers=3))
+    last.load(tmp_path / "fewer")
+
+    for loaded in (again, last):
+        loaded.activate("a")
+        assert torch.equal(hidden(loaded, inputs), expected)
+
+
+def test_what_acts_before_all_layers_is_refused(tmp_path):
+    adapted = make_adapted("bert", ["prompt_tuning[prompt_length=3]"])
+    adapted.save("a", tmp_path / "a")
+
+    with pytest.raises(CompositionError, match="'a' acts before all layers"):
+        compose.attach(make_model()).load(tmp_path / "a", leave_out=[0])
 
 
 def test_what_was_left_out_at_load_is_left_out_of_the_file_written_then(inputs, tmp_path):

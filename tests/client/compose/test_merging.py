@@ -22,7 +22,12 @@ KINDS = [
     pytest.param("dora[r=4]", id="dora"),
     pytest.param("vera[r=4]", id="vera"),
     pytest.param("ia3", id="ia3"),
+    pytest.param("compacter[phm_dim=2, reduction_factor=4]", id="compacter"),
+    pytest.param("seq_bn_inv[reduction_factor=4]", id="invertible"),
     pytest.param("loreft[r=2]", id="reft"),
+    pytest.param("prefix_tuning[prefix_length=3, bottleneck_size=8]", id="prefix"),
+    pytest.param("unipelt", id="unipelt"),
+    pytest.param("bitfit", id="bitfit"),
 ]
 METHODS = ["linear", "ties", "dare_linear", "dare_ties", "svd", "negate_b"]
 LORA = "lora[r=4, alpha=8]"

@@ -3,7 +3,7 @@
 from flask import Flask, Response, request
 from sqlalchemy import text
 
-from adapterhub_registry import api, telemetry, web
+from adapterhub_registry import api, huggingface, telemetry, web
 from adapterhub_registry import request as requests
 from adapterhub_registry.api import problem
 from adapterhub_registry.errors import InvalidRequest
@@ -47,6 +47,7 @@ def create_app(
     api.register(app)
     problem.register(app)
     web.register(app)
+    huggingface.register(app)
     return app
 
 

@@ -7,17 +7,21 @@ RegistryError
 │   └── WrongToken                  unknown, expired or revoked
 ├── Forbidden 403
 │   ├── MissingScope                the token does not reach this far
-│   └── MissingRole                 the account may not do this in that organization
+│   ├── MissingRole                 the account may not do this in that organization
+│   └── Gated                       the files are for members of the organization
 ├── NotFound 404
 │   ├── AdapterNotFound             with the nearest names
 │   ├── VersionNotFound
+│   ├── {Repository,Revision,Entry}NotFound                 as Hugging Face clients see adapters
 │   └── {Base,Blob,Manifest,Organization,Account,Token,Upload,Route}NotFound
 ├── MethodNotAllowed 405
 ├── Conflict 409
 │   ├── Ambiguous, NoVariantForBase, NoVariantForConfig     with the candidates
 │   ├── NameTaken, LastAdmin
+│   ├── RepositoryExists, RefTaken, RefFixed
 │   └── UploadIncomplete            blobs are still missing
 ├── Yanked 410
+├── StaleParent 412                 a commit on what is no longer the newest
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
@@ -27,6 +31,7 @@ RegistryError
 │   ├── ManifestRefused             every broken rule is listed
 │   └── ContentRefused              bytes that are not what they claim
 ├── InternalError 500
+├── NotOffered 501                  a part of the Hugging Face protocol that is not for adapters
 └── Unavailable 503 ── StoreFailed  the blob store fails, or lost bytes
 """
 
@@ -132,6 +137,19 @@ class MissingRole(Forbidden):
         self.organization, self.role = organization, role
 
 
+class Gated(Forbidden):
+    """Everyone may see the repository; its files are for members of its organization."""
+
+    code = "gated"
+
+    def __init__(self, repo_id: str, organization: str) -> None:
+        super().__init__(
+            f"The files of {repo_id!r} are for members of the organization {organization!r}: "
+            "ask one of its admins to be taken in."
+        )
+        self.repo_id, self.organization = repo_id, organization
+
+
 class NotFound(RegistryError):
     """Nothing has this name, or it is private and not for you."""
 
@@ -228,6 +246,36 @@ class UploadNotFound(NotFound):
         super().__init__(f"You have no upload {upload_id!r}, or it has expired.")
 
 
+class RepositoryNotFound(NotFound):
+    """No repository has this id."""
+
+    code = "repository_not_found"
+
+    def __init__(self, repo_id: str) -> None:
+        super().__init__(f"Repository not found: {repo_id!r}.")
+        self.repo_id = repo_id
+
+
+class RevisionNotFound(NotFound):
+    """The repository has no such branch, tag or commit."""
+
+    code = "revision_not_found"
+
+    def __init__(self, repo_id: str, revision: str, reason: str = "") -> None:
+        super().__init__(f"Revision not found: {revision!r} in {repo_id!r}. {reason}".rstrip())
+        self.repo_id, self.revision = repo_id, revision
+
+
+class EntryNotFound(NotFound):
+    """The revision has no such file or folder."""
+
+    code = "entry_not_found"
+
+    def __init__(self, path: str, commit: str) -> None:
+        super().__init__(f"Entry not found: {path!r}.")
+        self.path, self.commit = path, commit
+
+
 class MethodNotAllowed(RegistryError):
     """The address exists, but not for this method."""
 
@@ -292,6 +340,32 @@ class LastAdmin(Conflict):
         super().__init__(f"{account!r} is the last admin of {organization!r}.")
 
 
+class RepositoryExists(Conflict):
+    """There is a repository of this id."""
+
+    code = "repository_exists"
+
+    def __init__(self, repo_id: str) -> None:
+        super().__init__(f"You already created this repository, or somebody did: {repo_id!r}.")
+        self.repo_id = repo_id
+
+
+class RefTaken(Conflict):
+    """There is a branch or a tag of this name."""
+
+    code = "ref_taken"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"There is already a {kind} named {name!r}.")
+        self.kind, self.name = kind, name
+
+
+class RefFixed(Conflict):
+    """Branches and tags that show versions and variants follow the catalogue."""
+
+    code = "ref_fixed"
+
+
 class UploadIncomplete(Conflict):
     """A commit came before its blobs."""
 
@@ -320,6 +394,19 @@ class Yanked(RegistryError):
     def __init__(self, name: str, candidates: Sequence[Version]) -> None:
         super().__init__(f"Every version of {name!r} that would answer has been yanked.")
         self.candidates = tuple(candidates)
+
+
+class StaleParent(RegistryError):
+    """The branch has moved on since the commit was prepared."""
+
+    status = 412
+    code = "stale_parent"
+
+    def __init__(self, branch: str, head: str) -> None:
+        super().__init__(
+            f"The branch {branch!r} has moved on: it is at {head}. Commit on top of it."
+        )
+        self.branch, self.head = branch, head
 
 
 class TooLarge(RegistryError):
@@ -394,6 +481,13 @@ class InternalError(RegistryError):
 
     def __init__(self) -> None:
         super().__init__("The registry failed; its log tells more under the request id.")
+
+
+class NotOffered(RegistryError):
+    """A part of the protocol that this registry does not have, and says so."""
+
+    status = 501
+    code = "not_offered"
 
 
 class Unavailable(RegistryError):

@@ -6,6 +6,7 @@ import transformers
 
 from adapterhub_client import compose
 from adapterhub_client.compose import UnknownSite, expression
+from adapterhub_client.compose.plan import Manner
 from adapterhub_client.errors import CompositionError
 
 from .conftest import fused, hidden, make_adapted, make_model
@@ -83,7 +84,7 @@ def test_nothing_runs_for_a_part_that_is_not_loaded():
     adapted = make_adapted("bert", ["seq_bn"])
 
     with pytest.raises(CompositionError, match="Nothing named 'nobody' is loaded"):
-        adapted.activation.put(expression.Leaf("nobody"), [], None, as_reference=False)
+        adapted.activation.put(expression.Leaf("nobody"), [], None, Manner())
 
     assert adapted.expression is None
 

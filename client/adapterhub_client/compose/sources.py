@@ -1,6 +1,7 @@
 """Loading by folder or reference, and saving with what a later load has to know: the base, the members, their pins."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -20,7 +21,7 @@ from adapterhub_client.compose import folder as folders
 from adapterhub_client.compose.adapterdrop import without_layers
 from adapterhub_client.compose.blank import Blanks
 from adapterhub_client.compose.compiledfusion import CompiledFusion
-from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose.expression import Expression, Fuse, Leaf
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.provenance import BaseCheck
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
@@ -234,6 +235,8 @@ class Sources:
         pins = described.members if described else []
         is_alone = is_compiled and (folder / folders.COMPILED_MEMBERS.safetensors).is_file()
         inside = set(compiledfusion.member_names(folder)) if is_alone else set()
+        if described:
+            inside -= set(_outside_fusions(expression.parse(described.expression)))
         for member in pins:
             if member.name not in inside:
                 self._load_member(member, any_base=any_base)
@@ -360,6 +363,15 @@ class Sources:
             str(source), base=self._base.fingerprint(), allow_base_mismatch=any_base
         )
         return Path(pulled), str(source)
+
+
+def _outside_fusions(tree: Expression) -> Iterator[str]:
+    """The adapters that act by themselves, and not only as members of a fusion."""
+    if isinstance(tree, Leaf):
+        yield tree.name
+    elif not isinstance(tree, Fuse):
+        for child in tree.children:
+            yield from _outside_fusions(child)
 
 
 def _holds_fusion(folder: Path) -> bool:

@@ -332,6 +332,21 @@ def test_a_published_one_is_a_composition_and_needs_no_member(library, published
     torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
 
 
+def test_a_member_that_also_acts_by_itself_is_pulled(library, published, inputs, tmp_path):
+    adapted = published_fusion(library, tmp_path, expression="stack(mnli, fuse(mnli, qqp))")
+    adapted.save_fusion("mnli,qqp", tmp_path / "compiled", head="rte", form="compiled")
+    with torch.no_grad():
+        expected = adapted(**inputs).logits
+
+    again = attached(library)
+    again.activate(again.load_fusion(tmp_path / "compiled"))
+    with torch.no_grad():
+        logits = again(**inputs).logits
+
+    assert list(again.adapters) == ["mnli"]
+    torch.testing.assert_close(logits, expected, atol=TOLERANCE, rtol=0)
+
+
 def test_the_pins_of_members_stay_when_it_is_saved_again(library, published, tmp_path):
     adapted = published_fusion(library, tmp_path)
     adapted.save_fusion("mnli,qqp", tmp_path / "compiled", form="compiled")

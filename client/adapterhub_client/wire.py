@@ -21,6 +21,7 @@ Format = Literal["adapters", "peft", "composition"]
 Role = Literal["reader", "writer", "admin"]
 Scope = Literal["read", "write", "admin"]
 Status = Literal["active", "deprecated", "yanked"]
+Mirroring = Literal["pending", "failed", "mirrored"]
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,6 +207,8 @@ class AdapterSummary(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str
     metrics: list[Metric]
     """of the newest version"""
+    not_mirrored: int = 0
+    """versions that a reference hub lists and whose weights are not here"""
 
 
 class AdapterPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,12 +219,36 @@ class AdapterPage(msgspec.Struct, frozen=True, kw_only=True):
     next: str | None = None
 
 
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reference hub lists as a version: here only once its weights were mirrored."""
+
+    reference: str
+    """`task/name@org`, without a version"""
+    name: str
+    """what the reference hub calls this version"""
+    is_default: bool
+    """whether it is the one that the reference hub gives when none is asked for"""
+    base: str
+    method: str
+    config_id: str
+    state: Mirroring
+    fault: str | None = None
+    """why its weights are not here"""
+    url: str
+    """where the reference hub has them"""
+    sha1: str | None = None
+    sha256: str | None = None
+    digest: str | None = None
+    """of the version it became"""
+
+
 class Adapter(msgspec.Struct, frozen=True, kw_only=True):
-    """An adapter with its variants and all its versions, newest first."""
+    """An adapter with its variants and all its versions, newest first; `recorded` is what a reference hub lists."""
 
     summary: AdapterSummary
     variants: list[Variant]
     versions: list[Version]
+    recorded: list[Recorded] = []
 
 
 class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -331,7 +358,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An RFC 9457 problem; `code` is stable and part of the API.
 
     `candidates` are the versions that would answer where one had to be chosen or none fits; `nearest` the names that
-    look alike; `reasons` everything that is wrong with a refused manifest.
+    look alike; `reasons` everything that is wrong with a refused manifest; `recorded` what a reference hub lists and
+    has no weights here.
     """
 
     type: str = "about:blank"
@@ -342,6 +370,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     candidates: list[Version] = []
     nearest: list[str] = []
     reasons: list[str] = []
+    recorded: list[Recorded] = []
 
 
 def canonical(manifest: Manifest) -> bytes:

@@ -17,6 +17,7 @@ RegistryError
 ├── MethodNotAllowed 405
 ├── Conflict 409
 │   ├── Ambiguous, NoVariantForBase, NoVariantForConfig     with the candidates
+│   ├── NotMirrored                 a reference hub lists it; its weights are not here
 │   ├── NameTaken, LastAdmin
 │   ├── RepositoryExists, RefTaken, RefFixed
 │   └── UploadIncomplete            blobs are still missing
@@ -39,7 +40,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
-from adapterhub_client.wire import Problem, Scope, Version
+from adapterhub_client.wire import Problem, Recorded, Scope, Version
 
 
 class RegistryError(Exception):
@@ -50,6 +51,7 @@ class RegistryError(Exception):
     candidates: Sequence[Version] = ()
     nearest: Sequence[str] = ()
     reasons: Sequence[str] = ()
+    recorded: Sequence[Recorded] = ()
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -66,6 +68,7 @@ class RegistryError(Exception):
             candidates=list(self.candidates),
             nearest=list(self.nearest),
             reasons=list(self.reasons),
+            recorded=list(self.recorded),
         )
 
 
@@ -320,6 +323,20 @@ class NoVariantForConfig(Conflict):
     def __init__(self, name: str, config: str, candidates: Sequence[Version]) -> None:
         super().__init__(f"{name!r} has no variant with the config {config!r}.")
         self.candidates = tuple(candidates)
+
+
+class NotMirrored(Conflict):
+    """A reference hub lists what was asked for, and its weights are not here."""
+
+    code = "not_mirrored"
+
+    def __init__(self, name: str, recorded: Sequence[Recorded], shown: int) -> None:
+        first = next((each for each in recorded if each.is_default), recorded[0])
+        super().__init__(
+            f"{name!r} is recorded here without its weights: {len(recorded)} versions that its reference hub lists "
+            f"fit, and none has been mirrored. The weights of {first.name!r} for {first.base!r} are at {first.url}."
+        )
+        self.recorded = tuple(recorded[:shown])
 
 
 class NameTaken(Conflict):

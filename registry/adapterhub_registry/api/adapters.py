@@ -93,6 +93,7 @@ def variants(task: str, name: str, org: str) -> list[wire.Variant]:
         errors.NoVariantForBase,
         errors.NoVariantForConfig,
         errors.Ambiguous,
+        errors.NotMirrored,
         errors.Yanked,
     ),
     tags=["catalogue"],

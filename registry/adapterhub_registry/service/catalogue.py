@@ -24,7 +24,7 @@ from adapterhub_registry.models import (
     Version,
     VersionFile,
 )
-from adapterhub_registry.service import representation
+from adapterhub_registry.service import recorded, representation
 from adapterhub_registry.service.resolution import find_adapter
 from adapterhub_registry.service.visibility import readable
 
@@ -96,12 +96,15 @@ def show(session: Session, viewer: Viewer, reference: names.Reference) -> wire.A
         summary=summaries(session, [adapter])[0],
         variants=representation.variants(rows),
         versions=[representation.version(row) for row in rows],
+        recorded=recorded.listed(session, adapter.id),
     )
 
 
 def summaries(session: Session, adapters: Sequence[Adapter]) -> list[wire.AdapterSummary]:
-    """Adapters as lists show them: two queries, however many there are."""
-    rows = _versions(session, [adapter.id for adapter in adapters])
+    """Adapters as lists show them: three queries, however many there are."""
+    ids = [adapter.id for adapter in adapters]
+    rows = _versions(session, ids)
+    known_only = recorded.outlines(session, ids)
     by_adapter: dict[int, list[Version]] = {}
     for row in rows:
         by_adapter.setdefault(row.variant.adapter_id, []).append(row)
@@ -115,6 +118,7 @@ def summaries(session: Session, adapters: Sequence[Adapter]) -> list[wire.Adapte
             adapter,
             by_adapter.get(adapter.id, []),
             metrics.get(newest.get(adapter.id, 0), []),
+            known_only.get(adapter.id, recorded.NOTHING),
         )
         for adapter in adapters
     ]

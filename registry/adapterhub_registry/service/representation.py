@@ -10,6 +10,7 @@ from sqlalchemy.orm import contains_eager, joinedload
 
 from adapterhub_client import wire
 from adapterhub_registry.models import Adapter, Variant, Version
+from adapterhub_registry.service.recorded import Outline
 
 
 def moment(value: datetime) -> str:
@@ -65,21 +66,27 @@ def variants(rows: Iterable[Version]) -> list[wire.Variant]:
 
 
 def summary(
-    row: Adapter, versions: list[Version], metrics: list[wire.Metric]
+    row: Adapter,
+    versions: list[Version],
+    metrics: list[wire.Metric],
+    outline: Outline,
 ) -> wire.AdapterSummary:
     """An adapter as lists show it."""
     return wire.AdapterSummary(
         reference=row.full_name,
         description=row.description,
         private=row.private,
-        bases=sorted({each.base_name for each in versions}),
-        methods=sorted({each.variant.method for each in versions}),
+        bases=sorted({each.base_name for each in [*versions, *outline.parts]}),
+        methods=sorted(
+            {each.variant.method for each in versions} | {each.method for each in outline.parts}
+        ),
         languages=row.languages,
         license=row.license,
         versions=len(versions),
         downloads=row.downloads,
         updated_at=moment(row.updated_at),
         metrics=metrics,
+        not_mirrored=outline.not_mirrored,
     )
 
 

@@ -21,11 +21,12 @@ from adapterhub_registry.errors import (
     MalformedName,
     NoVariantForBase,
     NoVariantForConfig,
+    RegistryError,
     VersionNotFound,
     Yanked,
 )
 from adapterhub_registry.models import Adapter, Alias, Version
-from adapterhub_registry.service import representation
+from adapterhub_registry.service import recorded, representation
 from adapterhub_registry.service.visibility import readable
 
 _NEAREST = 5
@@ -51,6 +52,7 @@ def resolve(session: Session, viewer: Viewer, text: str, wanted: Wanted) -> wire
         MalformedName: The text is no reference.
         AdapterNotFound: With the nearest names.
         VersionNotFound, NoVariantForBase, NoVariantForConfig, Ambiguous, Yanked: With the candidates.
+        NotMirrored: A reference hub lists it, and its weights are not here.
     """
     reference = parsed(text)
     if wanted.version and reference.version and wanted.version != reference.version:
@@ -87,6 +89,17 @@ def find(
             .order_by(Version.created_at.desc(), Version.id.desc())
         )
     )
+    try:
+        return _chosen(session, reference, rows, wanted)
+    except RegistryError as error:
+        asked = recorded.Asked(wanted.base, wanted.config, reference.version)
+        explained = recorded.explained(session, adapter, reference, asked, error)
+        raise explained from None
+
+
+def _chosen(
+    session: Session, reference: names.Reference, rows: list[Version], wanted: Wanted
+) -> tuple[Version, bool]:
     rows = _for_base(reference, rows, wanted.base)
     rows, fell_back = _for_config(reference, rows, wanted)
     if reference.version is None:

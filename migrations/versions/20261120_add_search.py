@@ -15,12 +15,14 @@ down_revision = "4661d45c8823"
 branch_labels = None
 depends_on = None
 
+PLAIN = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     op.create_table(
         "search_count",
         sa.Column("field", sa.String(length=16), nullable=False),
-        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("value", PLAIN, nullable=False),
         sa.Column("scope_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("adapters", sa.BigInteger(), nullable=False),
         sa.Column("detail", sa.Text(), nullable=True),
@@ -41,7 +43,7 @@ def upgrade() -> None:
         "search_document",
         sa.Column("adapter_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("scope_id", sa.Integer(), nullable=False),
-        sa.Column("full_name", sa.String(), nullable=False),
+        sa.Column("full_name", PLAIN, nullable=False),
         sa.Column("name", sa.String(length=96), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -73,7 +75,7 @@ def upgrade() -> None:
     op.create_table(
         "search_facet",
         sa.Column("field", sa.String(length=16), nullable=False),
-        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("value", PLAIN, nullable=False),
         sa.Column("adapter_id", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(
             ["adapter_id"],
@@ -93,6 +95,7 @@ def upgrade() -> None:
         sa.Column("version_id", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("value", sa.Float(precision=53), nullable=False),
+        sa.Column("higher_is_better", sa.Boolean(), nullable=False),
         sa.Column("rank", sa.Float(precision=53), nullable=False),
         sa.ForeignKeyConstraint(
             ["adapter_id"],
@@ -114,7 +117,7 @@ def upgrade() -> None:
         ),
     )
     for columns in (
-        ["dataset_id", "name", "split", "rank", "adapter_id"],
+        ["dataset_id", "name", "split", "higher_is_better", "rank", "adapter_id"],
         ["name", "value", "adapter_id"],
         ["version_id"],
     ):

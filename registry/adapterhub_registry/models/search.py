@@ -1,4 +1,4 @@
-"""What lists are cut from: one row for each adapter, ready to be shown, and how often each of its answers is given.
+"""What lists are cut from: one row for each adapter, ready to be shown, and how often each answer is given.
 
 Everything here follows from the other tables and can be rebuilt (`service/indexing.py`). On SQLite the words are
 in an FTS5 table `search_text(title, body)` whose rows have the adapters' ids; on PostgreSQL in `words`.
@@ -12,6 +12,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from adapterhub_registry.models.base import Model
 
+PLAIN = String().with_variant(String(collation="C"), "postgresql")
+"""text in the order of its bytes, which is SQLite's own: both databases cut the same pages"""
 PUBLIC = 0
 """the scope of what everyone may read; that of a private adapter is the id of its organization"""
 EVERYTHING = -1
@@ -33,7 +35,7 @@ class SearchDocument(Model):
         ForeignKey("adapter.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     scope_id: Mapped[int]
-    full_name: Mapped[str] = mapped_column(unique=True)
+    full_name: Mapped[str] = mapped_column(PLAIN, unique=True)
     name: Mapped[str] = mapped_column(String(96), index=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
@@ -49,7 +51,7 @@ class SearchFacet(Model):
     __tablename__ = "search_facet"
 
     field: Mapped[str] = mapped_column(String(16), primary_key=True)
-    value: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(PLAIN, primary_key=True)
     adapter_id: Mapped[int] = mapped_column(
         ForeignKey("search_document.adapter_id", ondelete="CASCADE"), primary_key=True, index=True
     )
@@ -62,7 +64,7 @@ class SearchCount(Model):
     __table_args__ = (Index(None, "field", "scope_id", "adapters", "value"),)
 
     field: Mapped[str] = mapped_column(String(16), primary_key=True)
-    value: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(PLAIN, primary_key=True)
     scope_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     adapters: Mapped[int] = mapped_column(BigInteger)
     detail: Mapped[str | None] = mapped_column(Text)
@@ -73,7 +75,7 @@ class SearchScore(Model):
 
     __tablename__ = "search_score"
     __table_args__ = (
-        Index(None, "dataset_id", "name", "split", "rank", "adapter_id"),
+        Index(None, "dataset_id", "name", "split", "higher_is_better", "rank", "adapter_id"),
         Index(None, "name", "value", "adapter_id"),
     )
 
@@ -89,6 +91,7 @@ class SearchScore(Model):
     position: Mapped[int]
     """of the metric among those of its version"""
     value: Mapped[float] = mapped_column(Float(53))
+    higher_is_better: Mapped[bool]
     rank: Mapped[float] = mapped_column(Float(53))
 
 

@@ -8,7 +8,15 @@ from sqlalchemy.orm import Session
 from adapterhub_registry.database import ensure_with
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import BlobNotFound
-from adapterhub_registry.models import Adapter, Blob, DownloadDay, Variant, Version, VersionFile
+from adapterhub_registry.models import (
+    Adapter,
+    Blob,
+    DownloadDay,
+    SearchDocument,
+    Variant,
+    Version,
+    VersionFile,
+)
 from adapterhub_registry.service.rules import WEIGHTS
 from adapterhub_registry.service.visibility import readable
 
@@ -55,6 +63,6 @@ def count(session: Session, version_id: int, now: datetime) -> None:
         .where(Version.id == version_id)
         .scalar_subquery()
     )
-    session.execute(
-        update(Adapter).where(Adapter.id == adapter_id).values(downloads=Adapter.downloads + 1)
-    )
+    for model, key in ((Adapter, Adapter.id), (SearchDocument, SearchDocument.adapter_id)):
+        counted = update(model).where(key == adapter_id).values(downloads=model.downloads + 1)
+        session.execute(counted)

@@ -9,7 +9,7 @@ from adapterhub_client import names, wire
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import MalformedName
 from adapterhub_registry.models import Alias, Version
-from adapterhub_registry.service import audit, representation
+from adapterhub_registry.service import audit, indexing, representation
 from adapterhub_registry.service.resolution import Wanted, find
 from adapterhub_registry.service.visibility import require_role, require_scope
 
@@ -40,6 +40,7 @@ def set_status(
         digest=row.digest,
         reason=change.reason,
     )
+    indexing.refresh(session, [row.variant.adapter_id])
     return representation.version(row)
 
 

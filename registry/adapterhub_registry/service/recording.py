@@ -26,7 +26,7 @@ from adapterhub_registry.models import (
     Version,
     VersionFile,
 )
-from adapterhub_registry.service import audit
+from adapterhub_registry.service import audit, indexing
 from adapterhub_registry.service.representation import versions_query
 from adapterhub_registry.service.visibility import readable, require_role
 
@@ -70,6 +70,8 @@ def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> t
         )
     upload.version_id = version.id
     session.flush()
+    if created:
+        indexing.refresh(session, [variant.adapter_id])
     return version, created
 
 

@@ -75,7 +75,7 @@ class LinearBank:
         gate = self._gate(weights, rows, given)
         if weights.down is None or weights.up is None:
             factor = weights.factor if weights.factor is not None else output.new_ones(groups, 1, 1)
-            scale = factor.repeat_interleave(len(given) // groups, dim=0)
+            scale = factor.repeat_interleave(given.shape[0] // groups, dim=0)
             return output * (scale if gate is None else scale * gate).to(output.dtype)
         code = torch.bmm(self._dropped(rows), weights.down)
         grouped = output.reshape(groups, -1, output.shape[-1])
@@ -220,6 +220,8 @@ def _kind(adapter: LinearAdapter) -> object:
     """What adapters have to share to be computed as one; None for those that cannot be."""
     gate = _gate_of(adapter)
     if isinstance(adapter, LowRankAdapter):
+        if adapter.config.dora_keeps_bias:
+            return None
         shape = adapter.target, adapter.config.dropout
         return "product", *shape, adapter.m is not None, gate is not None
     if isinstance(adapter, Ia3Adapter):

@@ -88,11 +88,10 @@ def read_lora(config: Options, tensors: Tensors, backbone: Backbone, folder: Pat
         alpha=int(alpha) if float(alpha).is_integer() else alpha,
         dropout=float(config.get("lora_dropout") or 0),
         use_dora=bool(config.get("use_dora")),
+        dora_keeps_bias=bool(config.get("use_dora"))
+        and any(_has_bias(p.place, backbone) for p in parts),
         **_sites(parts, backbone),
     )
-    if chosen.use_dora:
-        for part in parts:
-            _require_no_bias(part.path, linear.module_at(backbone, part.place), f"'{folder}'")
     own = {
         str(p.place): _low_rank(p, rank, scales[p.path] / scale, backbone, folder) for p in parts
     }
@@ -164,8 +163,12 @@ def write(
     tensors: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for path, (place, module) in acting.items():
-        if config.use_dora:
-            _require_no_bias(path, linear.module_at(backbone, place), f"The adapter {name!r}")
+        if config.use_dora and not config.dora_keeps_bias and _has_bias(place, backbone):
+            raise CompositionError(
+                f"The adapter {name!r} has use_dora at {path!r}, which has a bias: it rescales the bias with the "
+                "weight, and PEFT leaves it as it is.",
+                hint="set dora_keeps_bias before it is trained, or save it without format='peft'",
+            )
         ranks[path] = _write_maps(path, module, tensors)
     differing = {path: rank for path, rank in ranks.items() if rank != config.r}
     # A layer that makes several things has their ranks together, and the scale stays what it was.
@@ -309,14 +312,9 @@ def _idle(config: Lora, place: Place, backbone: Backbone) -> dict[str, Tensor]:
     return named
 
 
-def _require_no_bias(path: str, module: nn.Module | None, owner: str) -> None:
-    """Refuse DoRA where a bias is: PEFT leaves it as it is, the `adapters` library rescales it."""
-    if module is not None and linear.bias_of(module) is not None:
-        raise CompositionError(
-            f"{owner} has use_dora at {path!r}, which has a bias: PEFT leaves a bias as it is, the `adapters` "
-            "library rescales it with the weight.",
-            hint="convert DoRA for models without biases, or use LoRA",
-        )
+def _has_bias(place: Place, backbone: Backbone) -> bool:
+    module = linear.module_at(backbone, place)
+    return module is not None and linear.bias_of(module) is not None
 
 
 def _require_expressible(name: str, config: Any) -> None:  # noqa: ANN401 - any method's

@@ -13,6 +13,7 @@ from adapterhub_client.compose.methods.linear import (
     LinearAdapter,
     LowRankConfig,
     Target,
+    bias_of,
     dropped,
     weight_of,
 )
@@ -97,7 +98,7 @@ class LowRankAdapter(LinearAdapter):
         return total if self.m is None else self._rescaled(total, linear)
 
     def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """W + scale * up down, its rows rescaled in DoRA, and the bias with them."""
+        """W + scale * up down, its rows rescaled in DoRA, and the bias with them, but for PEFT's."""
         if self.gate is not None:
             raise CompositionError(
                 "A gated adapter cannot be merged: how much of it there is depends on the input.",
@@ -108,7 +109,9 @@ class LowRankAdapter(LinearAdapter):
         if self.m is None:
             return total, bias
         factor = self.m.factor(weight, down, up)
-        return total * factor.unsqueeze(-1), None if bias is None else bias * factor
+        if bias is not None and not self.config.dora_keeps_bias:
+            bias = bias * factor
+        return total * factor.unsqueeze(-1), bias
 
     def _current(self) -> Factors:
         return self.factors() if self._kept is None else self._kept()
@@ -124,8 +127,9 @@ class LowRankAdapter(LinearAdapter):
         magnitude = self.m
         if magnitude is None:
             return total
-        factor = magnitude.current(weight_of(linear), self._current)
-        return total * factor.to(total.dtype)
+        factor = magnitude.current(weight_of(linear), self._current).to(total.dtype)
+        bias = bias_of(linear, like=total) if self.config.dora_keeps_bias else None
+        return total * factor if bias is None else (total - bias) * factor + bias
 
 
 def add_product(output: Tensor, code: Tensor, up: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ class LowRank(msgspec.Struct, frozen=True, kw_only=True):
     use_gating: bool = False
     use_dora: bool = False
     """give each output feature a magnitude of its own, apart from its direction"""
+    dora_keeps_bias: bool = False
+    """PEFT's DoRA, which rescales the weight alone; a key of ours, written only where it is set"""
     vera_d: Decimal | None = None
     """where vera_d or vera_b is given, the low-rank maps are random, frozen and shared by all layers"""
     vera_b: Decimal | None = None
@@ -42,7 +44,10 @@ class LowRank(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """The `config` object of an `adapter_config.json`."""
-        return dict(msgspec.to_builtins(self))
+        written = dict(msgspec.to_builtins(self))
+        if not self.dora_keeps_bias:
+            del written["dora_keeps_bias"]
+        return written
 
     @property
     def scale(self) -> float:

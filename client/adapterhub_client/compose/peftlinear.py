@@ -320,8 +320,8 @@ def _has_bias(place: Place, backbone: Backbone) -> bool:
 def _require_expressible(name: str, config: Any) -> None:  # noqa: ANN401 - any method's
     if not isinstance(config, Lora):
         raise CompositionError(
-            f"The adapter {name!r} is a {type(config).__name__}, which PEFT has not.",
-            hint="PEFT has LoRA, DoRA and (IA)3; save it without format='peft'",
+            f"The adapter {name!r} is a {type(config).__name__}, which PEFT has not, or computes otherwise.",
+            hint="for format='peft' there are LoRA, DoRA and (IA)3; save it without",
         )
     is_scale = config.composition_mode == "scale"
     asked = {

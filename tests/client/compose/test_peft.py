@@ -271,6 +271,7 @@ def test_a_head_of_the_model_itself_goes_along(tmp_path, inputs):
         pytest.param("vera", "vera_d", id="vera"),
         pytest.param("ia3[alpha=2]", "alpha=2", id="ia3 with an alpha"),
         pytest.param("lora|seq_bn", "Union", id="a union"),
+        pytest.param("prefix_tuning_flat", "PrefixTuning.* computes otherwise", id="a prefix"),
     ],
 )
 def test_what_peft_cannot_express_is_refused_and_nothing_is_written(method, option, tmp_path):

@@ -42,6 +42,10 @@ NAME = "adapterhub_prefixes"
 HIDDEN = "hidden_states"
 
 
+# The numbers of the children on the way to a block.
+Path = tuple[int, ...]
+
+
 class Made(NamedTuple):
     """Prefixes, as they stand before the keys and values of a batch.
 
@@ -77,10 +81,16 @@ HIDDEN_FILLING = Filling(0.0, float("-inf"))
 
 
 class Pool:
-    """The states of all prefixes in use; what is being trained is made once in a pass, for all layers."""
+    """The states of all prefixes in use; what is being trained is made once in a pass, before its first layer.
 
-    def __init__(self, backbone: Backbone, modules: Mapping[str, Any]) -> None:
-        self._backbone, self._modules = backbone.module, modules
+    Not in a layer, since that may be run again for its gradients.
+    """
+
+    def __init__(
+        self, backbone: Backbone, modules: Mapping[str, Any], names: Sequence[str]
+    ) -> None:
+        self._backbone = backbone.module
+        self._modules: dict[str, Prefix] = {name: modules[name] for name in names}
         self._of_this_pass: dict[tuple[str, str], Tensor] = {}
 
     def install(self) -> Iterator[RemovableHandle]:
@@ -89,20 +99,21 @@ class Pool:
 
     def sources(self, name: str, location: str) -> list[nn.Parameter]:
         """What the states are made of."""
-        return list(cast("Prefix", self._modules[name]).parts[location].parameters())
+        return list(self._modules[name].parts[location].parameters())
 
     def states(self, name: str, location: str) -> Tensor:
         """Keys and values of one adapter for all layers of a location."""
-        frozen = cast("Prefix", self._modules[name]).frozen(location)
-        if not frozen.needs_gradient():
-            return frozen()
-        key = name, location
-        if key not in self._of_this_pass:
-            self._of_this_pass[key] = frozen()
-        return self._of_this_pass[key]
+        frozen = self._modules[name].frozen(location)
+        made = self._of_this_pass.get((name, location)) if frozen.needs_gradient() else None
+        return frozen() if made is None else made
 
     def _begin(self, *_call: object) -> None:
-        self._of_this_pass.clear()
+        self._of_this_pass = {
+            (name, location): module.frozen(location)()
+            for name, module in self._modules.items()
+            for location in module.parts
+            if module.frozen(location).needs_gradient()
+        }
 
 
 class Prefixes:
@@ -123,22 +134,26 @@ class Prefixes:
 
     def __call__(self, rows: int, hidden: Tensor | None) -> Made | None:
         """The prefixes for so many rows; gates read ``hidden``, the attention's input."""
-        return self._of(self._tree, rows, hidden)
+        return self._of(self._tree, (), rows, hidden)
 
-    def _of(self, tree: Expression, rows: int, hidden: Tensor | None) -> Made | None:
+    def _of(self, tree: Expression, path: Path, rows: int, hidden: Tensor | None) -> Made | None:
         if isinstance(tree, Leaf):
             return self._of_leaf(tree.name, rows, hidden)
         if not isinstance(tree, Parallel | BatchSplit):
-            found = [self._of(child, rows, hidden) for child in tree.children]
+            found = [
+                self._of(child, (*path, n), rows, hidden) for n, child in enumerate(tree.children)
+            ]
             return _one_after_the_other([made for made in found if made is not None])
         sizes = child_sizes(tree, rows)
-        if tree in self._stacked:
-            index = row_index(sizes, self._pool_device())
-            keys, values = self._stacked[tree]().unbind(1)
+        if path in self._stacked:
+            keys, values = self._stacked[path]().unbind(1)
+            index = row_index(sizes, keys.device)
             return Made(keys[index], values[index])
         inputs = [None] * len(sizes) if hidden is None else list(torch.split(hidden, sizes))
         parts = zip(tree.children, sizes, inputs, strict=True)
-        made = [self._of(child, size, own) for child, size, own in parts]
+        made = [
+            self._of(child, (*path, n), size, own) for n, (child, size, own) in enumerate(parts)
+        ]
         return _side_by_side(made, sizes, self._fillings[type(tree)])
 
     def _of_leaf(self, name: str, rows: int, hidden: Tensor | None) -> Made | None:
@@ -161,26 +176,20 @@ class Prefixes:
         number = self._modules[name].number
         return self._pool.states(name, self._location)[2 * number : 2 * number + 2]
 
-    def _stacks(self, tree: Expression) -> Iterator[tuple[Expression, Frozen[Tensor]]]:
+    def _stacks(self, tree: Expression, path: Path = ()) -> Iterator[tuple[Path, Frozen[Tensor]]]:
         """For each block that divides rows among equal prefixes, all of them in one tensor."""
         if not isinstance(tree, Block):
             return
-        for child in tree.children:
-            yield from self._stacks(child)
-        names = list(leaves(tree))
-        is_flat = all(
-            isinstance(child, Leaf) and child.name in self._modules for child in tree.children
-        )
-        if not isinstance(tree, Parallel | BatchSplit) or not is_flat:
+        for number, child in enumerate(tree.children):
+            yield from self._stacks(child, (*path, number))
+        names = [child.name for child in tree.children if isinstance(child, Leaf)]
+        found = [self._modules[name] for name in names if name in self._modules]
+        if not isinstance(tree, Parallel | BatchSplit) or len(found) < len(tree.children):
             return
-        found = [self._modules[name] for name in names]
         lengths = {self._states(name).shape[2] for name in names}
         if len(lengths) == 1 and all(m.gate is None and not m.dropout for m in found):
             sources = [p for name in names for p in self._pool.sources(name, self._location)]
-            yield tree, Frozen(sources, lambda: torch.stack([self._states(n) for n in names]))
-
-    def _pool_device(self) -> torch.device:
-        return self._states(next(iter(self._modules))).device
+            yield path, Frozen(sources, lambda: torch.stack([self._states(n) for n in names]))
 
 
 class AttentionHooks:
@@ -318,8 +327,9 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
                 f"The adapter {leaf.name!r} has prefixes, which `{block.operator}` cannot mix.",
                 hint="prefixes can be in a `stack`, `parallel` or `batchsplit`",
             )
-    names = set(leaves(tree))
-    pool, fillings = Pool(plan.backbone, pooled), _fillings(plan)
+    names = list(dict.fromkeys(leaves(tree)))
+    pool = Pool(plan.backbone, pooled, [name for name in names if name in pooled])
+    fillings = _fillings(plan)
     bound: list[Hooks] = []
     for place, modules in plan.places(Attention):
         adapters: Mapping[str, Any] = modules.adapters

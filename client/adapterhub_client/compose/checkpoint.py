@@ -65,6 +65,9 @@ def write_adapter(
     """Write an adapter as the `adapters` library would."""
     envelope = envelope_of(backbone, name, adapter.config.to_dict())
     tensors = _tensors(adapter_entries(adapter, backbone, name), prefix=backbone.prefix)
+    if form == "safetensors":
+        # Only the other format keeps what is there several times once.
+        tensors = {key: tensor for key, tensor in tensors.items() if not legacy.is_copy(key)}
     folders.write_folder(folder, folders.ADAPTER, envelope, tensors, form)
 
 

@@ -37,6 +37,11 @@ def current_key(key: str) -> str:
     return key.replace("invertible_lang_adapters", "invertible_adapters")
 
 
+def is_copy(key: str) -> bool:
+    """Whether a tensor is written again under this name, and read under another."""
+    return _COPIED in key
+
+
 def current_config(
     envelope: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
 ) -> dict[str, Any]:

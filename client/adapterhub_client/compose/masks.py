@@ -43,8 +43,9 @@ class MaskHooks:
         self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mask = find(self._position, args, options)
-        if mask is None and self._makes:
-            self._before, self._after = None, self._change(_of_ones(args, options))
+        ones = _of_ones(args, options) if mask is None and self._makes else None
+        if ones is not None:
+            self._before, self._after = None, self._change(ones)
             if self._position < len(args):
                 args = (*args[: self._position], self._after, *args[self._position + 1 :])
                 return args, options
@@ -90,8 +91,10 @@ def _names(backbone: Backbone) -> list[str]:
     return list(inspect.signature(backbone.module.forward).parameters)
 
 
-def _of_ones(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
-    """A mask that hides nothing of a call's input."""
-    given = [*args, *(options.get(name) for name in ("input_ids", "inputs_embeds"))]
-    found = next(value for value in given if isinstance(value, Tensor))
+def _of_ones(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor | None:
+    """A mask that hides nothing of a call's tokens; None where it has none."""
+    given = [*args[:1], *(options.get(name) for name in ("input_ids", "inputs_embeds"))]
+    found = next((value for value in given if isinstance(value, Tensor)), None)
+    if found is None or found.dim() > 3:  # noqa: PLR2004 - images have four dimensions
+        return None
     return torch.ones(found.shape[:2], dtype=torch.long, device=found.device)

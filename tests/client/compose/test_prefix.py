@@ -278,6 +278,22 @@ def test_it_comes_back_from_a_folder_bit_for_bit(architecture, method, tmp_path,
     assert torch.equal(hidden(again, inputs), before)
 
 
+def test_the_other_format_has_every_name_and_every_number_once(tmp_path, inputs):
+    adapted = make_adapted("bert", [NETWORK])
+    adapted.activate("a")
+    before = hidden(adapted, inputs)
+    adapted.save("a", tmp_path / "a", format="bin")
+
+    written = torch.load(tmp_path / "a" / "pytorch_adapter.bin", weights_only=True)
+    again = compose.attach(make_model())
+    again.load(tmp_path / "a")
+    again.activate("a")
+
+    assert len(written) == 3 * 5
+    assert len({tensor.data_ptr() for tensor in written.values()}) == 5
+    assert torch.equal(hidden(again, inputs), before)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_reach_all_of_it_and_nothing_else(method, inputs):
     adapted = make_adapted("bert", [method])

@@ -204,7 +204,12 @@ def entries(
     for location, part in prefix.parts.items():
         root = f"{backbone.architecture.prefix_key}.{name}.{location}"
         for own, _ in part.named_parameters():
-            yield Entry(part, own, (f"{root}.{_KEYS[own]}",))
+            # The library writes all prefixes again under every attention.
+            again = (
+                f"{place.key}.prefix_tuning.pool.prefix_tunings.{name}.{location}.{_KEYS[own]}"
+                for place in backbone.places(Attention)
+            )
+            yield Entry(part, own, (f"{root}.{_KEYS[own]}", *again))
     for place in places(config, backbone):
         module = modules[str(place)]
         for own, _ in module.named_parameters():

@@ -159,8 +159,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias, which none needs", None)  # type: ignore[no-untyped-call]
-        return super().compose_node(parent, index)  # type: ignore[no-any-return]
+            raise yaml.composer.ComposerError(None, None, "an alias, which none needs", None)
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -272,8 +272,8 @@ def _files(session: Session, row: ImportedEntry, entry: Entry, note: Note) -> No
         else:
             session.delete(gone)
             note("changed_upstream", entry.subject, wrong, "removed, as it never had weights here")
-    for file in session.scalars(_files_of(row)):
-        _require_fetchable(file)
+    for each in session.scalars(_files_of(row)):
+        _require_fetchable(each)
 
 
 def _require_fetchable(file: ImportedFile) -> None:

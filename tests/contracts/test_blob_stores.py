@@ -21,7 +21,7 @@ from adapterhub_registry.storage import (
     StoreUnreachable,
     open_store,
 )
-from adapterhub_registry.storage.store import CHUNK_BYTES
+from adapterhub_registry.storage.store import CHUNK_BYTES, PART_BYTES, part_sizes
 
 CONTENT = b"weights"
 ABSENT = hashlib.sha256(b"never put").hexdigest()
@@ -252,6 +252,179 @@ def test_many_writers_of_one_blob_never_show_a_part_of_it(store: BlobStore) -> N
 
     assert set(seen) <= {content}
     assert b"".join(store.read(digest)) == content
+
+
+LARGE = secrets.token_bytes(5 * CHUNK_BYTES) * 2 + b"end"
+"""two parts as small as S3 takes them, and a rest"""
+
+
+def stage_parts(store: BlobStore, content: bytes = LARGE, upload: str = "u1") -> str:
+    digest = sha256(LARGE)
+    for number, start in enumerate(range(0, len(content), 5 * CHUNK_BYTES), 1):
+        part = content[start : start + 5 * CHUNK_BYTES]
+        store.stage_part(upload, digest, number, [part], len(part))
+    return digest
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "count", "last"),
+    [
+        pytest.param(0, 0, None, id="nothing"),
+        pytest.param(2 * PART_BYTES, 0, None, id="whole"),
+        pytest.param(2 * PART_BYTES + 1, 3, 1, id="one byte more"),
+        pytest.param(64 * CHUNK_BYTES, 4, PART_BYTES, id="even"),
+        pytest.param(100 * 1024**3, 1600, 4 * PART_BYTES, id="huge"),
+    ],
+)
+def test_parts_follow_from_the_size(size_bytes: int, count: int, last: int | None) -> None:
+    sizes = part_sizes(size_bytes)
+
+    assert (len(sizes), sizes[-1] if sizes else None) == (count, last)
+    assert sum(sizes) == (size_bytes if sizes else 0)
+    assert all(size <= 64 * CHUNK_BYTES for size in sizes)
+
+
+def test_parts_become_one_blob(store: BlobStore) -> None:
+    digest = stage_parts(store)
+    seen: list[bytes] = []
+
+    store.promote("u1", digest, len(LARGE), seen.append)
+
+    assert b"".join(store.read(digest)) == LARGE == b"".join(seen)
+    assert b"".join(store.read(digest, len(LARGE) - 5)) == LARGE[-5:]
+
+
+def test_parts_may_come_in_any_order_and_twice(store: BlobStore) -> None:
+    digest, step = sha256(LARGE), 5 * CHUNK_BYTES
+    for number, content in [(3, b"end"), (1, bytes(step)), (2, LARGE[:step]), (1, LARGE[:step])]:
+        store.stage_part("u1", digest, number, [content], len(content))
+
+    store.promote("u1", digest, len(LARGE))
+
+    assert b"".join(store.read(digest)) == LARGE
+
+
+def test_it_is_known_which_parts_are_there(store: BlobStore) -> None:
+    digest = stage_parts(store)
+    store.stage("u1", sha256(CONTENT), [CONTENT], len(CONTENT))
+
+    assert store.staged_parts("u1", digest) == {1: 5 * CHUNK_BYTES, 2: 5 * CHUNK_BYTES, 3: 3}
+    assert store.staged_parts("u2", digest) == {}
+    assert store.staged("u1") == {digest: len(LARGE), sha256(CONTENT): len(CONTENT)}
+    assert store.staged("u2") == {}
+    assert store.staged_bytes("u1", digest) == len(LARGE)
+    assert b"".join(store.read_staged("u1", digest)) == LARGE
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(LARGE[: 10 * CHUNK_BYTES], id="the last part is missing"),
+        pytest.param(LARGE + b"!", id="a byte too many"),
+        pytest.param(bytes(len(LARGE)), id="other bytes"),
+    ],
+)
+def test_parts_that_make_another_blob_are_refused_and_removed(
+    store: BlobStore, sent: bytes
+) -> None:
+    digest = stage_parts(store, sent)
+
+    with pytest.raises(BlobCorrupt):
+        store.promote("u1", digest, len(LARGE))
+
+    with pytest.raises(BlobMissing):
+        store.size_bytes(digest)
+    assert store.staged("u1") == {}
+    assert store.sweep(datetime.now(UTC) + timedelta(hours=1)) == 0
+
+
+@pytest.mark.parametrize("sent", [b"weight", b"weights!"])
+def test_a_part_of_another_size_is_not_kept(store: BlobStore, sent: bytes) -> None:
+    with pytest.raises(BlobCorrupt, match="a part has"):
+        store.stage_part("u1", sha256(LARGE), 1, [sent], len(CONTENT))
+
+    assert store.staged_parts("u1", sha256(LARGE)) == {}
+
+
+def test_parts_that_are_missing_are_missing(store: BlobStore) -> None:
+    with pytest.raises(BlobMissing):
+        store.promote("u1", sha256(LARGE), len(LARGE))
+
+
+def test_discarding_takes_parts_too(store: BlobStore) -> None:
+    digest = stage_parts(store)
+    store.promote("u1", digest, len(LARGE))
+
+    store.discard("u1")
+
+    assert store.staged("u1") == {}
+    assert store.size_bytes(digest) == len(LARGE)
+
+
+def test_parts_that_nobody_ended_are_stale(store: BlobStore) -> None:
+    stage_parts(store)
+
+    assert list(store.stale_uploads(datetime.now(UTC) - timedelta(hours=1))) == []
+    assert list(store.stale_uploads(datetime.now(UTC) + timedelta(hours=1))) == ["u1"]
+
+
+def test_two_may_promote_the_same_parts_at_once(store: BlobStore) -> None:
+    digest = stage_parts(store)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: store.promote("u1", digest, len(LARGE)), range(3)))
+
+    assert b"".join(store.read(digest)) == LARGE
+
+
+def test_what_passes_through_is_a_blob_at_once(store: BlobStore) -> None:
+    store.put(sha256(CONTENT), [CONTENT[:3], CONTENT[3:]], len(CONTENT))
+
+    assert b"".join(store.read(sha256(CONTENT))) == CONTENT
+    assert store.staged("u1") == {}
+
+
+@pytest.mark.parametrize(("sent", "size_bytes"), [(b"weightz", 7), (b"weights", 6), (b"w", 7)])
+def test_what_passes_through_is_hashed(store: BlobStore, sent: bytes, size_bytes: int) -> None:
+    with pytest.raises(BlobCorrupt):
+        store.put(sha256(CONTENT), [sent], size_bytes)
+
+    assert list(store.blobs()) == []
+
+
+def test_s3_takes_parts_at_presigned_addresses(s3: BlobStore) -> None:
+    digest, step = sha256(LARGE), 5 * CHUNK_BYTES
+    for number, start in enumerate(range(0, len(LARGE), step), 1):
+        part = LARGE[start : start + step]
+        target = s3.part_target("u1", digest, number, len(part), timedelta(minutes=5))
+        assert target is not None
+        assert httpx2.put(target.url, content=part, headers=target.headers).status_code == 200
+    longer = httpx2.put(target.url, content=b"end!", headers={"Content-Length": "4"})
+
+    s3.promote("u1", digest, len(LARGE))
+
+    assert longer.status_code == 403
+    assert b"".join(s3.read(digest)) == LARGE
+
+
+def test_s3_forgets_what_was_never_put_together(s3: BlobStore) -> None:
+    s3._call("create_multipart_upload", ABSENT, Key=s3._key(ABSENT))  # noqa: SLF001  # as one that was killed
+
+    assert s3.sweep(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert s3.sweep(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert s3.sweep(datetime.now(UTC) + timedelta(hours=1)) == 0
+
+
+def test_the_folder_forgets_half_files(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    half = tmp_path / "blobs" / "sha256" / "aa" / f".{ABSENT}.cafe.part"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+
+    assert store.sweep(datetime.now(UTC) - timedelta(hours=1)) == 0
+    assert half.exists()
+    assert store.sweep(datetime.now(UTC) + timedelta(hours=1)) == 1
+    assert not half.exists()
 
 
 def test_the_folder_holds_no_half_files_after_a_refusal(tmp_path: Path) -> None:

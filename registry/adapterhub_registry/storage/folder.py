@@ -1,13 +1,14 @@
 """Blobs as files of a folder: the embedded default.
 
 A file gets its final name only when it is whole, hashed and on the disk: it is written beside, synced, and renamed.
-Promotion is a second name for the staged file, so it costs a hash and no copy.
+Promotion is a second name for the staged file, so it costs a hash and no copy; parts are copied into one file while
+they are hashed.
 """
 
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,9 @@ from adapterhub_registry.storage.store import (
     BlobMissing,
     Stored,
     Target,
+    Watch,
     checked,
+    measured,
     verify,
 )
 
@@ -39,25 +42,78 @@ class FolderStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, checked(sha256, chunks, size_bytes))
 
+    def stage_part(
+        self, upload: str, sha256: str, number: int, chunks: Iterable[bytes], size_bytes: int
+    ) -> None:
+        """Keep a part of bytes for an upload."""
+        target = self._staged_path(upload, _part_name(sha256, number))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, measured(sha256, chunks, size_bytes))
+
+    def staged_parts(self, upload: str, sha256: str) -> dict[int, int]:
+        """How many bytes of which parts are staged."""
+        found = {}
+        for path in _listed(self._staging / upload):
+            name, _, number = path.name.partition(".")
+            if name == sha256 and number.isdigit():
+                with suppress(FileNotFoundError):
+                    found[int(number)] = path.stat().st_size
+        return dict(sorted(found.items()))
+
+    def staged(self, upload: str) -> Mapping[str, int]:
+        """All that is staged for an upload."""
+        whole: dict[str, int] = {}
+        parts: dict[str, int] = {}
+        for path in _listed(self._staging / upload):
+            sha256, _, number = path.name.partition(".")
+            with suppress(FileNotFoundError):
+                if number.isdigit():
+                    parts[sha256] = parts.get(sha256, 0) + path.stat().st_size
+                elif len(path.name) == _HEX_DIGITS:
+                    whole[sha256] = path.stat().st_size
+        return parts | whole
+
     def staged_bytes(self, upload: str, sha256: str) -> int | None:
         """How many bytes are staged."""
-        try:
-            return self._staged_path(upload, sha256).stat().st_size
-        except FileNotFoundError:
-            return None
+        return self.staged(upload).get(sha256)
 
     def read_staged(self, upload: str, sha256: str) -> Iterator[bytes]:
         """The staged bytes."""
-        return _read(self._staged_path(upload, sha256), sha256)
+        whole = self._staged_path(upload, sha256)
+        if whole.is_file():
+            return _read(whole, sha256)
+        parts = self.staged_parts(upload, sha256)
+        if not parts:
+            raise BlobMissing(sha256)
+        paths = [self._staged_path(upload, _part_name(sha256, number)) for number in parts]
+        return (chunk for path in paths for chunk in _read(path, sha256))
 
-    def promote(self, upload: str, sha256: str, size_bytes: int) -> None:
+    def promote(
+        self, upload: str, sha256: str, size_bytes: int, watch: Watch | None = None
+    ) -> None:
         """Hash staged bytes and make them a blob."""
-        source, target = self._staged_path(upload, sha256), self._path(sha256)
+        source = self._staged_path(upload, sha256)
         try:
-            verify(sha256, _read(source, sha256), size_bytes)
+            if source.is_file():
+                self._adopt(source, sha256, size_bytes, watch)
+            else:
+                self.put(sha256, _shown(self.read_staged(upload, sha256), watch), size_bytes)
         except BlobCorrupt:
             source.unlink(missing_ok=True)
+            for number in self.staged_parts(upload, sha256):
+                name = _part_name(sha256, number)
+                self._staged_path(upload, name).unlink(missing_ok=True)
             raise
+
+    def put(self, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        """Hash bytes and make them a blob."""
+        target = self._path(sha256)
+        _make_folder(target.parent)
+        _write(target, checked(sha256, chunks, size_bytes))
+
+    def _adopt(self, source: Path, sha256: str, size_bytes: int, watch: Watch | None) -> None:
+        target = self._path(sha256)
+        verify(sha256, _read(source, sha256), size_bytes, watch)
         _make_folder(target.parent)
         beside = target.with_name(f".{sha256}.{secrets.token_hex(8)}.part")
         try:
@@ -113,6 +169,24 @@ class FolderStore:
         del upload, sha256, size_bytes, lifetime
         return None  # the answer, not the end
 
+    def part_target(
+        self, upload: str, sha256: str, number: int, size_bytes: int, lifetime: timedelta
+    ) -> Target | None:
+        """None: parts come through the registry too."""
+        del upload, sha256, number, size_bytes, lifetime
+        return None  # the answer, not the end
+
+    def sweep(self, before: datetime) -> int:
+        """Remove files that were never renamed to their final name."""
+        removed = 0
+        for folder in _listed(self._blobs):
+            for path in folder.glob(".*.part"):
+                with suppress(FileNotFoundError):
+                    if datetime.fromtimestamp(path.stat().st_mtime, UTC) < before:
+                        path.unlink()
+                        removed += 1
+        return removed
+
     def download_url(self, sha256: str, lifetime: timedelta) -> str | None:
         """None: bytes leave through the registry."""
         del sha256, lifetime
@@ -123,6 +197,17 @@ class FolderStore:
 
     def _staged_path(self, upload: str, sha256: str) -> Path:
         return self._staging / upload / sha256
+
+
+def _part_name(sha256: str, number: int) -> str:
+    return f"{sha256}.{number:05d}"
+
+
+def _shown(chunks: Iterable[bytes], watch: Watch | None) -> Iterator[bytes]:
+    for chunk in chunks:
+        if watch is not None:
+            watch(chunk)
+        yield chunk
 
 
 def _write(target: Path, chunks: Iterable[bytes]) -> None:

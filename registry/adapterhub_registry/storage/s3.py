@@ -3,13 +3,19 @@
 A store may take bytes whose checksum is wrong, and a presigned URL may be used again after the registry has hashed
 what it put. So promotion copies only the very object that was hashed (`If-Match` its ETag), and hashes the copy once
 more where the store gives it another ETag.
+
+Parts of a large upload are objects of their own, not parts of an S3 multipart upload: which are there is one listing,
+each may be put again, and there is no id that two servers could make twice. Promotion puts them together within the
+store (`UploadPartCopy`), each one again only as it was hashed.
 """
 
 import base64
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import boto3
@@ -23,13 +29,17 @@ from adapterhub_registry.storage.store import (
     Stored,
     StoreUnreachable,
     Target,
+    Watch,
     checked,
+    measured,
     verify,
 )
 
-_ABSENT = frozenset(["404", "NoSuchKey", "NotFound"])
+_ABSENT = frozenset(["404", "NoSuchKey", "NotFound", "NoSuchUpload"])
 _CHANGED = frozenset(["412", "PreconditionFailed"])
 _HEX_DIGITS = 64
+_COPIES = 4
+_REMOVED_AT_ONCE = 1000
 
 
 class S3Store:
@@ -46,43 +56,78 @@ class S3Store:
                 # clients send a presigned PUT without boto3: only what is asked for is signed
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
-                retries={"max_attempts": 5, "mode": "standard"},
-                max_pool_connections=32,
+                retries={"max_attempts": 4, "mode": "standard"},
+                connect_timeout=5,
+                read_timeout=60,
+                max_pool_connections=64,
             ),
         )
 
     def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
         """Keep bytes for an upload; they wait on the disk until their hash is known."""
+        self._put(self._staged_key(upload, sha256), sha256, chunks, size_bytes)
+
+    def stage_part(
+        self, upload: str, sha256: str, number: int, chunks: Iterable[bytes], size_bytes: int
+    ) -> None:
+        """Keep a part of bytes for an upload."""
         with tempfile.TemporaryFile() as file:
-            for chunk in checked(sha256, chunks, size_bytes):
+            for chunk in measured(sha256, chunks, size_bytes):
                 file.write(chunk)
             file.seek(0)
-            self._call(
-                "put_object",
-                sha256,
-                Key=self._staged_key(upload, sha256),
-                Body=file,
-                ContentLength=size_bytes,
-                ChecksumSHA256=_base64(sha256),
-            )
+            key = self._part_key(upload, sha256, number)
+            self._call("put_object", sha256, Key=key, Body=file, ContentLength=size_bytes)
+
+    def staged_parts(self, upload: str, sha256: str) -> dict[int, int]:
+        """How many bytes of which parts are staged."""
+        below = f"staging/{upload}/{sha256}."
+        found = {int(each["Key"].rpartition(".")[2]): each["Size"] for each in self._list(below)}
+        return dict(sorted(found.items()))
+
+    def staged(self, upload: str) -> Mapping[str, int]:
+        """All that is staged for an upload: one listing."""
+        whole: dict[str, int] = {}
+        parts: dict[str, int] = {}
+        for entry in self._list(f"staging/{upload}/"):
+            sha256, _, number = entry["Key"].rpartition("/")[2].partition(".")
+            if number:
+                parts[sha256] = parts.get(sha256, 0) + entry["Size"]
+            else:
+                whole[sha256] = entry["Size"]
+        return parts | whole
 
     def staged_bytes(self, upload: str, sha256: str) -> int | None:
         """How many bytes are staged."""
         try:
             return self._length(self._staged_key(upload, sha256), sha256)
         except BlobMissing:
-            return None
+            parts = self.staged_parts(upload, sha256)
+            return sum(parts.values()) if parts else None
 
     def read_staged(self, upload: str, sha256: str) -> Iterator[bytes]:
         """The staged bytes."""
-        return _chunks(self._call("get_object", sha256, Key=self._staged_key(upload, sha256)))
+        try:
+            return _chunks(self._call("get_object", sha256, Key=self._staged_key(upload, sha256)))
+        except BlobMissing:
+            keys = self._part_keys(upload, sha256)
+            return (
+                chunk
+                for key in keys
+                for chunk in _chunks(self._call("get_object", sha256, Key=key))
+            )
 
-    def promote(self, upload: str, sha256: str, size_bytes: int) -> None:
+    def promote(
+        self, upload: str, sha256: str, size_bytes: int, watch: Watch | None = None
+    ) -> None:
         """Hash staged bytes and make them a blob."""
         staged, key = self._staged_key(upload, sha256), self._key(sha256)
-        answer = self._call("get_object", sha256, Key=staged)
         try:
-            verify(sha256, _chunks(answer), size_bytes)
+            answer = self._call("get_object", sha256, Key=staged)
+        except BlobMissing:
+            self._assemble(upload, sha256, size_bytes, watch)
+            return
+        try:
+            verify(sha256, _chunks(answer), size_bytes, watch)
             copied = self._call(
                 "copy_object",
                 sha256,
@@ -96,10 +141,13 @@ class S3Store:
         if copied["CopyObjectResult"].get("ETag") != answer["ETag"]:
             self._verify_copy(sha256, size_bytes)
 
+    def put(self, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        """Hash bytes and make them a blob."""
+        self._put(self._key(sha256), sha256, chunks, size_bytes)
+
     def discard(self, upload: str) -> None:
         """Forget all that is staged for an upload."""
-        for entry in self._list(f"staging/{upload}/"):
-            self._call("delete_object", upload, Key=entry["Key"])
+        self._remove_all(entry["Key"] for entry in self._list(f"staging/{upload}/"))
 
     def stale_uploads(self, before: datetime) -> Iterator[str]:
         """The uploads whose staged bytes are all older."""
@@ -151,6 +199,33 @@ class S3Store:
         headers = {"Content-Length": str(size_bytes), "x-amz-checksum-sha256": _base64(sha256)}
         return Target(url, headers)
 
+    def part_target(
+        self, upload: str, sha256: str, number: int, size_bytes: int, lifetime: timedelta
+    ) -> Target | None:
+        """A presigned PUT whose size is signed with it."""
+        url = self._client.generate_presigned_url(
+            "put_object",
+            Params={
+                "Bucket": self.bucket,
+                "Key": self._part_key(upload, sha256, number),
+                "ContentLength": size_bytes,
+            },
+            ExpiresIn=max(1, int(lifetime.total_seconds())),
+        )
+        return Target(url, {"Content-Length": str(size_bytes)})
+
+    def sweep(self, before: datetime) -> int:
+        """Abort the puttings-together that were never ended."""
+        removed = 0
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with _translated("blobs/"):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + "blobs/sha256/"):
+                for begun in page.get("Uploads", []):
+                    if begun["Initiated"] < before:
+                        self._abort(begun["Key"], begun["UploadId"])
+                        removed += 1
+        return removed
+
     def download_url(self, sha256: str, lifetime: timedelta) -> str | None:
         """A presigned GET."""
         url: str = self._client.generate_presigned_url(
@@ -163,6 +238,80 @@ class S3Store:
             ExpiresIn=int(lifetime.total_seconds()),
         )
         return url
+
+    def _put(self, key: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        with tempfile.SpooledTemporaryFile(CHUNK_BYTES) as file:
+            for chunk in checked(sha256, chunks, size_bytes):
+                file.write(chunk)
+            file.seek(0)
+            self._call(
+                "put_object",
+                sha256,
+                Key=key,
+                Body=file,
+                ContentLength=size_bytes,
+                ChecksumSHA256=_base64(sha256),
+            )
+
+    def _assemble(self, upload: str, sha256: str, size_bytes: int, watch: Watch | None) -> None:
+        """Hash parts in their order while the store copies those that are hashed, then make them one object."""
+        parts, key = self._part_keys(upload, sha256), self._key(sha256)
+        begun = self._call("create_multipart_upload", sha256, Key=key)["UploadId"]
+        copies: list[tuple[str, Future[dict[str, Any]]]] = []
+
+        def hashed(pool: ThreadPoolExecutor) -> Iterator[bytes]:
+            for number, part in enumerate(parts, 1):
+                answer = self._call("get_object", sha256, Key=part)
+                yield from _chunks(answer)
+                copy = pool.submit(
+                    self._call,
+                    "upload_part_copy",
+                    sha256,
+                    Key=key,
+                    UploadId=begun,
+                    PartNumber=number,
+                    CopySource={"Bucket": self.bucket, "Key": part},
+                    CopySourceIfMatch=answer["ETag"],
+                )
+                copies.append((answer["ETag"], copy))
+
+        try:
+            with ThreadPoolExecutor(_COPIES) as pool:
+                verify(sha256, hashed(pool), size_bytes, watch)
+            tags = [copy.result()["CopyPartResult"]["ETag"] for _, copy in copies]
+            listed = [{"PartNumber": at, "ETag": tag} for at, tag in enumerate(tags, 1)]
+            self._call(
+                "complete_multipart_upload",
+                sha256,
+                Key=key,
+                UploadId=begun,
+                MultipartUpload={"Parts": listed},
+            )
+        except BaseException as error:
+            self._abort(key, begun)
+            if isinstance(error, BlobCorrupt):
+                self._remove_all(parts)
+            raise
+        if tags != [tag for tag, _ in copies]:
+            self._verify_copy(sha256, size_bytes)
+
+    def _abort(self, key: str, begun: str) -> None:
+        with suppress(BlobMissing):
+            self._call("abort_multipart_upload", key, Key=key, UploadId=begun)
+
+    def _remove_all(self, keys: Iterable[str]) -> None:
+        for some in _batched(keys, _REMOVED_AT_ONCE):
+            removed = {"Objects": [{"Key": key} for key in some], "Quiet": True}
+            self._call("delete_objects", "", Delete=removed)
+
+    def _part_keys(self, upload: str, sha256: str) -> list[str]:
+        numbers = self.staged_parts(upload, sha256)
+        if not numbers:
+            raise BlobMissing(sha256)
+        return [self._part_key(upload, sha256, number) for number in numbers]
+
+    def _part_key(self, upload: str, sha256: str, number: int) -> str:
+        return f"{self._staged_key(upload, sha256)}.{number:05d}"
 
     def _verify_copy(self, sha256: str, size_bytes: int) -> None:
         try:
@@ -215,6 +364,12 @@ def _chunks(answer: dict[str, Any]) -> Iterator[bytes]:
             yield from body.iter_chunks(CHUNK_BYTES)
     finally:
         body.close()
+
+
+def _batched(keys: Iterable[str], count: int) -> Iterator[list[str]]:
+    left = iter(keys)
+    while some := list(islice(left, count)):
+        yield some
 
 
 def _base64(sha256: str) -> str:

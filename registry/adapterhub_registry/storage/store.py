@@ -1,13 +1,33 @@
 """The protocol of every blob store, and what it promises."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
 CHUNK_BYTES = 1024 * 1024
+PART_BYTES = 16 * CHUNK_BYTES
+_LARGEST_PART_BYTES = 64 * CHUNK_BYTES
+_MANY_PARTS = 1000
+_WHOLE_BYTES = 2 * PART_BYTES
+
+Watch = Callable[[bytes], None]
+"""is shown every chunk of bytes that are hashed"""
+
+
+def part_sizes(size_bytes: int) -> list[int]:
+    """The bytes of each part in which a blob of this size travels; none where it travels whole.
+
+    Sizes follow from the blob alone, so every process and every later release cuts an upload alike.
+    """
+    if size_bytes <= _WHOLE_BYTES:
+        return []
+    each = PART_BYTES
+    while each < _LARGEST_PART_BYTES and size_bytes > each * _MANY_PARTS:
+        each *= 2
+    return [min(each, size_bytes - start) for start in range(0, size_bytes, each)]
 
 
 class BlobMissing(Exception):
@@ -50,7 +70,8 @@ class BlobStore(Protocol):
 
     Guarantees, all held by one conformance suite:
     - A blob is readable only once it is whole, and whole it stays: no crash and no race shows a part of it.
-    - Only `promote` makes a blob, and only from staged bytes which it has hashed itself.
+    - Only `promote` and `put` make a blob, and only from bytes which they have hashed themselves.
+    - Of staged parts, each is whole or not there; those of an upload count as one blob in the order of their numbers.
     - What `stage` and `promote` have returned from survives a crash of the process.
     - Everything may be called again: twice is as once.
     - Nothing is ever held in memory as a whole (MemoryStore excepted).
@@ -59,14 +80,30 @@ class BlobStore(Protocol):
     def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
         """Keep bytes for an upload. BlobCorrupt where hash or size differ; nothing is kept then."""
 
+    def stage_part(
+        self, upload: str, sha256: str, number: int, chunks: Iterable[bytes], size_bytes: int
+    ) -> None:
+        """Keep part `number`, from 1, of bytes for an upload. BlobCorrupt where the size differs; not kept then."""
+
+    def staged_parts(self, upload: str, sha256: str) -> dict[int, int]:
+        """How many bytes of which parts are staged."""
+
+    def staged(self, upload: str) -> Mapping[str, int]:
+        """All that is staged for an upload: how many bytes under which name, in parts or whole."""
+
     def staged_bytes(self, upload: str, sha256: str) -> int | None:
         """How many bytes are staged under this name, or None. They need not be the right ones."""
 
     def read_staged(self, upload: str, sha256: str) -> Iterator[bytes]:
         """The staged bytes. BlobMissing where there are none."""
 
-    def promote(self, upload: str, sha256: str, size_bytes: int) -> None:
+    def promote(
+        self, upload: str, sha256: str, size_bytes: int, watch: Watch | None = None
+    ) -> None:
         """Hash staged bytes and make them a blob; they stay staged. BlobMissing; BlobCorrupt, then unstaged."""
+
+    def put(self, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        """Hash bytes that pass through the registry and make them a blob at once. BlobCorrupt; not kept then."""
 
     def discard(self, upload: str) -> None:
         """Forget all that is staged for an upload."""
@@ -91,6 +128,14 @@ class BlobStore(Protocol):
     ) -> Target | None:
         """Where a client may put staged bytes by itself, or None: it sends them to the registry."""
 
+    def part_target(
+        self, upload: str, sha256: str, number: int, size_bytes: int, lifetime: timedelta
+    ) -> Target | None:
+        """Where a client may put one part by itself, or None."""
+
+    def sweep(self, before: datetime) -> int:
+        """Remove what processes that were killed left half made before a moment; says how many."""
+
     def download_url(self, sha256: str, lifetime: timedelta) -> str | None:
         """Where a client may read a blob by itself, or None: the registry sends it."""
 
@@ -114,7 +159,26 @@ def checked(sha256: str, chunks: Iterable[bytes], size_bytes: int) -> Iterator[b
         raise BlobCorrupt(sha256, f"they hash to {digest.hexdigest()!r}")
 
 
-def verify(sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+def measured(sha256: str, chunks: Iterable[bytes], size_bytes: int) -> Iterator[bytes]:
+    """Pass bytes on while they are counted: a part's hash is not known.
+
+    Raises:
+        BlobCorrupt: There are more or fewer.
+    """
+    passed = 0
+    for chunk in chunks:
+        passed += len(chunk)
+        if passed > size_bytes:
+            raise BlobCorrupt(sha256, f"a part has more than {size_bytes} bytes")
+        yield chunk
+    if passed != size_bytes:
+        raise BlobCorrupt(sha256, f"a part has {passed} bytes, not {size_bytes}")
+
+
+def verify(
+    sha256: str, chunks: Iterable[bytes], size_bytes: int, watch: Watch | None = None
+) -> None:
     """Hash bytes; BlobCorrupt where they differ."""
-    for _ in checked(sha256, chunks, size_bytes):
-        pass
+    for chunk in checked(sha256, chunks, size_bytes):
+        if watch is not None:
+            watch(chunk)

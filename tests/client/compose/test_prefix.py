@@ -391,6 +391,7 @@ def deberta():
     return transformers.AutoModel.from_config(config)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # older versions of the model import it
 def test_models_without_a_place_for_prefixes_are_refused():
     adapted = compose.attach(deberta())
 
@@ -400,6 +401,7 @@ def test_models_without_a_place_for_prefixes_are_refused():
     assert not adapted.adapters
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # older versions of the model import it
 def test_attentions_that_compute_by_themselves_are_refused(monkeypatch):
     model = deberta()
     attention = spots.Attention(name="self_prefix", path="attention.self", key="attention.self")

@@ -12,6 +12,7 @@ from adapterhub_registry.models.imports import (
     Subtask,
     TaskProfile,
 )
+from adapterhub_registry.models.lifecycle import ImportedBundle, RetiredName, Tombstone
 from adapterhub_registry.models.metric import Dataset, DownloadDay, Metric
 from adapterhub_registry.models.repository import (
     Repository,
@@ -40,6 +41,7 @@ __all__ = [
     "Dataset",
     "DownloadDay",
     "Head",
+    "ImportedBundle",
     "ImportedEntry",
     "ImportedFile",
     "LegacyArchive",
@@ -54,6 +56,7 @@ __all__ = [
     "RepositoryCommit",
     "RepositoryMove",
     "RepositoryRef",
+    "RetiredName",
     "SearchCount",
     "SearchDocument",
     "SearchFacet",
@@ -63,6 +66,7 @@ __all__ = [
     "Task",
     "TaskProfile",
     "Token",
+    "Tombstone",
     "Upload",
     "Variant",
     "Version",

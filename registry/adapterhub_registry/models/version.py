@@ -19,7 +19,7 @@ from adapterhub_registry.models.base import Model
 
 
 class Version(Model):
-    """A release of a variant; only `status` and `reason` ever change."""
+    """A release of a variant; only `status`, `reason` and `published_as` ever change."""
 
     __tablename__ = "version"
     __table_args__ = (
@@ -43,6 +43,8 @@ class Version(Model):
     reason: Mapped[str | None]
     created_at: Mapped[datetime]
     created_by_id: Mapped[int] = mapped_column(ForeignKey("account.id"), index=True)
+    published_as: Mapped[str | None]
+    """the adapter's name in the manifest, where it was transferred since"""
 
     variant: Mapped[Variant] = relationship()
     created_by: Mapped[Account] = relationship()

@@ -170,6 +170,82 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339, UTC"""
     created_by: str
     size_bytes: int
+    published_as: str | None = None
+    """the name in its manifest, where the adapter was transferred since"""
+
+
+class ChangedVersion(Version, frozen=True, kw_only=True):
+    """A version after a change of its status; `dependants` are what pins it or came from it, directly or not."""
+
+    dependants: list[Version] = []
+
+
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of something deleted: of one version, or of a whole adapter where `number` is None."""
+
+    reference: str
+    number: int | None = None
+    digest: str | None = None
+    base: str | None = None
+    method: str | None = None
+    config_id: str | None = None
+    size_bytes: int = 0
+    published_at: str | None = None
+    deleted_at: str
+    deleted_by: str | None = None
+    reason: str
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted, and what pinned it or came from it."""
+
+    deleted: list[Tombstone]
+    dependants: list[Version] = []
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True):
+    """A name for a version of a variant that can be moved."""
+
+    name: str
+    variant: str
+    number: int
+    digest: str
+    updated_at: str
+
+
+class Pinned(msgspec.Struct, frozen=True, kw_only=True):
+    """A member as a composition pins it; `version` is None where it is not here, or not for the viewer."""
+
+    name: str
+    reference: str
+    digest: str
+    version: Version | None = None
+    tombstone: Tombstone | None = None
+
+
+class Ancestor(msgspec.Struct, frozen=True, kw_only=True):
+    """What a version says it came from; `version` is None where it is not here, or not for the viewer."""
+
+    kind: str
+    digest: str
+    version: Version | None = None
+    tombstone: Tombstone | None = None
+
+
+class Relations(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a version comes from and what depends on it, as far as the viewer may read."""
+
+    version: Version
+    members: list[Pinned]
+    parents: list[Ancestor]
+    used_in: int
+    """how many versions of compositions pin it"""
+    compositions: list[Version]
+    """those, newest first"""
+    children: list[Version]
+    """versions that name it in their lineage, newest first"""
+    dependants: int
+    """all that pins it or came from it, directly or through others"""
 
 
 class Resolution(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,12 +287,45 @@ class AdapterSummary(msgspec.Struct, frozen=True, kw_only=True):
     """versions that a reference hub lists and whose weights are not here"""
 
 
+class FacetValue(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that narrows a search, and how many adapters it leaves; `label` where people read another text."""
+
+    value: str
+    adapters: int
+    label: str | None = None
+
+
+class Facet(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a query and its most frequent values; where not `exact`, there are at least so many adapters."""
+
+    field: str
+    values: list[FacetValue]
+    exact: bool = True
+
+
+class MetricRange(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric, how many adapters report it, and the lowest and the highest of their best values."""
+
+    dataset: str
+    metric: str
+    adapters: int
+    lowest: float
+    highest: float
+    exact: bool = True
+
+
 class AdapterPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of adapters; pass `next` as `after` to go on, None at the end."""
 
     items: list[AdapterSummary]
     total: int
+    """how many there are in all; where not `exact`, there are more"""
     next: str | None = None
+    exact: bool = True
+    corrections: dict[str, str] = {}
+    """words that nothing has, and those that were looked for instead"""
+    facets: list[Facet] = []
+    ranges: list[MetricRange] = []
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,6 +358,8 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     variants: list[Variant]
     versions: list[Version]
     recorded: list[Recorded] = []
+    used_in: dict[str, int] = {}
+    """how many versions of compositions pin each of its versions, by digest; those that none pins are left out"""
 
 
 class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,6 +376,75 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     adapters: int
 
 
+class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of tasks; pass `next` as `after` to go on, None at the end."""
+
+    items: list[Task]
+    next: str | None = None
+
+
+class BasePage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of base models; pass `next` as `after` to go on, None at the end."""
+
+    items: list[BaseModel]
+    next: str | None = None
+
+
+class VersionPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of versions; pass `next` as `after` to go on, None at the end."""
+
+    items: list[Version]
+    next: str | None = None
+
+
+class Board(msgspec.Struct, frozen=True, kw_only=True):
+    """What a leaderboard compares, and how many adapters are on it."""
+
+    dataset: str
+    metric: str
+    split: str
+    higher_is_better: bool
+    adapters: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter on a leaderboard: the version of it with the best value."""
+
+    place: int
+    """1 is the best; equal values are in the order in which their adapters were made"""
+    reference: str
+    number: int
+    digest: str
+    base: str
+    method: str
+    value: float
+    std: float | None = None
+    seeds: list[int] = []
+
+
+class Leaderboard(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a leaderboard; pass `next` as `after` to go on, None at the end."""
+
+    board: Board
+    entries: list[Entry]
+    next: str | None = None
+
+
+class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset that adapters were measured on, and its leaderboards."""
+
+    name: str
+    adapters: int
+    boards: list[Board]
+
+
+class DatasetPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of datasets; pass `next` as `after` to go on, None at the end."""
+
+    items: list[DatasetSummary]
+    next: str | None = None
+
+
 class UploadDraft(msgspec.Struct, frozen=True, kw_only=True):
     """Begins a publish: the manifest that will be committed, and whether a new adapter shall be private."""
 
@@ -276,23 +456,64 @@ class UploadTarget(msgspec.Struct, frozen=True, kw_only=True):
     """Where one missing blob goes: `PUT` its bytes to `url` with exactly `headers`.
 
     A `url` that starts with `/` is on the registry itself and takes the token; any other is presigned and must not
-    be sent one.
+    be sent one. A large blob travels `in_parts`: then `url` is where `GET` answers `Parts`.
     """
 
     sha256: str
     size_bytes: int
     url: str
     headers: dict[str, str] = {}
+    in_parts: bool = False
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a large blob that is still missing: `PUT` its bytes to `url` with exactly `headers`.
+
+    Part 1 begins at the first byte, and each where the one before it ends: at `start`.
+    """
+
+    number: int
+    start: int
+    size_bytes: int
+    url: str
+    headers: dict[str, str] = {}
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a large blob has come: of `count` parts `received` are there, and the next of the `missing` ones.
+
+    When those are sent, ask again: addresses are given for some parts at a time, and do not live for ever.
+    """
+
+    count: int
+    received: list[int]
+    missing: list[Part]
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the blobs of a version are read without passing through the registry, by their SHA-256.
+
+    Empty where the registry serves them itself. The addresses must not be sent a token, and live for an hour.
+    """
+
+    urls: dict[str, str]
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """A publish under way. `published` is set when this very manifest is already a version: nothing is left to do."""
+    """A publish under way. `published` is set when this very manifest is already a version: nothing is left to do.
+
+    Missing blobs of at most `small_bytes` may also be sent to `batch` with one `POST`: for each blob its SHA-256 (32
+    bytes), then its bytes; at most `batch_bytes` together.
+    """
 
     id: str
     digest: str
     missing: list[UploadTarget]
     expires_at: str
     published: Version | None = None
+    batch: str | None = None
+    small_bytes: int = 0
+    batch_bytes: int = 0
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -352,6 +573,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int
     organizations: int
     size_bytes: int
+    """of all versions; what several share is counted for each"""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -359,7 +581,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `candidates` are the versions that would answer where one had to be chosen or none fits; `nearest` the names that
     look alike; `reasons` everything that is wrong with a refused manifest; `recorded` what a reference hub lists and
-    has no weights here.
+    has no weights here; `tombstone` what is left of what was deleted.
     """
 
     type: str = "about:blank"
@@ -371,6 +593,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nearest: list[str] = []
     reasons: list[str] = []
     recorded: list[Recorded] = []
+    tombstone: Tombstone | None = None
 
 
 def canonical(manifest: Manifest) -> bytes:

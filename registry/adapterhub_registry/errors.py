@@ -13,15 +13,18 @@ RegistryError
 │   ├── AdapterNotFound             with the nearest names
 │   ├── VersionNotFound
 │   ├── {Repository,Revision,Entry}NotFound                 as Hugging Face clients see adapters
-│   └── {Base,Blob,Manifest,Organization,Account,Token,Upload,Route}NotFound
+│   └── {Base,Blob,Manifest,Alias,Organization,Account,Token,Upload,Route}NotFound
 ├── MethodNotAllowed 405
 ├── Conflict 409
 │   ├── Ambiguous, NoVariantForBase, NoVariantForConfig     with the candidates
 │   ├── NotMirrored                 a reference hub lists it; its weights are not here
 │   ├── NameTaken, LastAdmin
+│   ├── NameRetired, NameMoved      a name that was deleted, or went to another organization
+│   ├── DependedOn                  something public pins it
+│   ├── PrivateMembers              everyone can read the composition, not its members
 │   ├── RepositoryExists, RefTaken, RefFixed
 │   └── UploadIncomplete            blobs are still missing
-├── Yanked 410
+├── Yanked, Deleted 410
 ├── StaleParent 412                 a commit on what is no longer the newest
 ├── TooLarge 413
 ├── UnsupportedMediaType 415
@@ -30,6 +33,7 @@ RegistryError
 │   ├── InvalidRequest              a body or a query that does not fit its schema
 │   ├── MalformedName               a reference or a name outside the grammar
 │   ├── ManifestRefused             every broken rule is listed
+│   ├── BundleRefused               a file of another registry that is not what was signed
 │   └── ContentRefused              bytes that are not what they claim
 ├── InternalError 500
 ├── NotOffered 501                  a part of the Hugging Face protocol that is not for adapters
@@ -40,7 +44,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
-from adapterhub_client.wire import Problem, Recorded, Scope, Version
+from adapterhub_client.wire import Problem, Recorded, Scope, Tombstone, Version
 
 
 class RegistryError(Exception):
@@ -52,6 +56,7 @@ class RegistryError(Exception):
     nearest: Sequence[str] = ()
     reasons: Sequence[str] = ()
     recorded: Sequence[Recorded] = ()
+    tombstone: Tombstone | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -69,6 +74,7 @@ class RegistryError(Exception):
             nearest=list(self.nearest),
             reasons=list(self.reasons),
             recorded=list(self.recorded),
+            tombstone=self.tombstone,
         )
 
 
@@ -213,6 +219,15 @@ class ManifestNotFound(NotFound):
         super().__init__(f"There is no manifest {digest!r}.")
 
 
+class AliasNotFound(NotFound):
+    """The adapter has no such alias."""
+
+    code = "alias_not_found"
+
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(f"{name!r} has no alias {alias!r}.")
+
+
 class OrganizationNotFound(NotFound):
     """No organization has this name."""
 
@@ -348,6 +363,45 @@ class NameTaken(Conflict):
         super().__init__(f"The name {name!r} is taken.")
 
 
+class NameRetired(Conflict):
+    """An adapter of this name was deleted."""
+
+    code = "name_retired"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r} was deleted, and a name is never used again.")
+
+
+class NameMoved(Conflict):
+    """The adapter of this name belongs to another organization now."""
+
+    code = "name_moved"
+
+    def __init__(self, name: str, now: str) -> None:
+        super().__init__(f"{name!r} was transferred and is {now!r} now; publish it there.")
+
+
+class DependedOn(Conflict):
+    """Everyone can read something that pins it."""
+
+    code = "depended_on"
+
+    def __init__(self, name: str, verb: str, dependants: Sequence[Version]) -> None:
+        super().__init__(f"{name!r} cannot be {verb}: {len(dependants)} public versions pin it.")
+        self.candidates = tuple(dependants)
+        self.reasons = tuple(f"pinned by {each.reference}:{each.number}" for each in dependants)
+
+
+class PrivateMembers(Conflict):
+    """A composition that everyone can read must not pin what they cannot."""
+
+    code = "private_members"
+
+    def __init__(self, name: str, members: Sequence[str]) -> None:
+        super().__init__(f"{name!r} cannot be public: it pins {', '.join(members)}, not public.")
+        self.reasons = tuple(f"private: {member}" for member in members)
+
+
 class LastAdmin(Conflict):
     """An organization keeps at least one admin."""
 
@@ -411,6 +465,21 @@ class Yanked(RegistryError):
     def __init__(self, name: str, candidates: Sequence[Version]) -> None:
         super().__init__(f"Every version of {name!r} that would answer has been yanked.")
         self.candidates = tuple(candidates)
+
+
+class Deleted(RegistryError):
+    """It was here once; what is known of it is in the tombstone."""
+
+    status = 410
+    code = "deleted"
+
+    def __init__(self, tombstone: Tombstone) -> None:
+        number = "" if tombstone.number is None else f":{tombstone.number}"
+        by = "" if tombstone.deleted_by is None else f" by {tombstone.deleted_by!r}"
+        super().__init__(
+            f"'{tombstone.reference}{number}' was deleted on {tombstone.deleted_at[:10]}{by}: {tombstone.reason}"
+        )
+        self.tombstone = tombstone
 
 
 class StaleParent(RegistryError):
@@ -481,6 +550,12 @@ class ManifestRefused(Unprocessable):
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("The manifest is refused: " + "; ".join(reasons) + ".")
         self.reasons = tuple(reasons)
+
+
+class BundleRefused(Unprocessable):
+    """A bundle is not what its signer signed, or does not fit here; nothing was written."""
+
+    code = "bundle_refused"
 
 
 class ContentRefused(Unprocessable):

@@ -49,6 +49,7 @@ def version(row: Version) -> wire.Version:
         created_at=moment(row.created_at),
         created_by=row.created_by.name,
         size_bytes=row.size_bytes,
+        published_as=row.published_as,
     )
 
 

@@ -1,7 +1,7 @@
 """What a viewer may read, as clauses of SQL, and whether an organization lets them in."""
 
 from sqlalchemy import ColumnElement, or_, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from adapterhub_client.wire import Role, Scope
 from adapterhub_registry.domain.permission import Viewer, covers, reaches
@@ -16,12 +16,21 @@ from adapterhub_registry.models import Adapter, Membership, Organization
 
 def readable(viewer: Viewer) -> ColumnElement[bool]:
     """Adapters that are public, or of an organization the viewer is in."""
+    return may_read(viewer, Adapter.private, Adapter.organization_id)
+
+
+def may_read(
+    viewer: Viewer,
+    private: InstrumentedAttribute[bool],
+    organization_id: InstrumentedAttribute[int],
+) -> ColumnElement[bool]:
+    """The same for any table that says whose its rows are and whether they are private."""
     if viewer.rules_everything:
         return true()
     if viewer.is_anonymous:
-        return Adapter.private.is_(False)
+        return private.is_(False)
     mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
-    return or_(Adapter.private.is_(False), Adapter.organization_id.in_(mine))
+    return or_(private.is_(False), organization_id.in_(mine))
 
 
 def require_scope(viewer: Viewer, scope: Scope) -> int:

@@ -122,7 +122,7 @@ def checked(
         raise MalformedReference(
             text, f"the org has {len(org)} characters", f"at most {REPO_NAME_LIMIT}"
         )
-    if name.endswith(".git"):
+    if f".{name}".endswith(".git"):  # as a repository id it would be `org/task.git`
         raise MalformedReference(text, "the name ends in `.git`", "any other ending")
     if org in RESERVED_ORGS:
         raise MalformedReference(text, f"the org {org!r} is reserved", "any other org")

@@ -5,10 +5,17 @@ Thin over the same services as the API. Models only: a repository is an adapter,
 
 from flask import Flask
 
-from adapterhub_registry.huggingface import download, metadata, unsupported
+from adapterhub_registry.huggingface import (
+    administration,
+    download,
+    largefile,
+    metadata,
+    unsupported,
+    upload,
+)
 
 
 def register(app: Flask) -> None:
     """Add the protocol to the app, at its root."""
-    for module in (download, metadata, unsupported):
+    for module in (administration, download, largefile, metadata, upload, unsupported):
         app.register_blueprint(module.blueprint)

@@ -1,7 +1,7 @@
 """What all routes of the protocol share: blueprints, answers, errors by header, and the repository that is meant."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -14,6 +14,8 @@ from adapterhub_registry.request import runtime, session, viewer
 from adapterhub_registry.service import repository
 from adapterhub_registry.service.repository import Moved, Snapshot, View
 from adapterhub_registry.storage import StoreUnreachable
+
+Body = TypeVar("Body")
 
 _CODES: Mapping[type[errors.RegistryError], str] = {
     errors.RepositoryNotFound: "RepoNotFound",
@@ -88,6 +90,27 @@ def warn(response: Response, snapshot: Snapshot) -> Response:
         text = f"{kind}; version {version.number} of {name} is {version.status}: {version.reason}"
         response.headers["X-HF-Warning"] = header_text(text)
     return response
+
+
+def converted(sent: object, model: type[Body]) -> Body:
+    """What was sent, as a struct; BadRequest where it does not fit."""
+    try:
+        return msgspec.convert(sent, model)
+    except msgspec.ValidationError as error:
+        raise errors.BadRequest(f"The request does not fit: {error}.") from error
+
+
+def body(model: type[Body]) -> Body:
+    """The JSON body of the request, whatever it says it is, as a struct."""
+    try:
+        return msgspec.json.decode(incoming.get_data(), type=model)
+    except msgspec.DecodeError as error:
+        raise errors.BadRequest(f"The request does not fit: {error}.") from error
+
+
+def has_body() -> bool:
+    """Whether something was sent."""
+    return bool(incoming.get_data())
 
 
 def link_next(response: Response, *, cursor: str) -> None:

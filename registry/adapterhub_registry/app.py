@@ -7,6 +7,7 @@ from adapterhub_registry import api, huggingface, telemetry, web
 from adapterhub_registry import request as requests
 from adapterhub_registry.api import problem
 from adapterhub_registry.errors import InvalidRequest
+from adapterhub_registry.legacy import routes as legacy
 from adapterhub_registry.runtime import Clock, open_runtime, utc_now
 from adapterhub_registry.settings import Settings
 from adapterhub_registry.storage import BlobStore
@@ -47,6 +48,7 @@ def create_app(
     api.register(app)
     problem.register(app)
     web.register(app)
+    app.register_blueprint(legacy.blueprint)
     huggingface.register(app)
     return app
 

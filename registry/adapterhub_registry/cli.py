@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import click
@@ -135,6 +136,23 @@ def fsck(*, as_json: bool) -> None:
         sys.exit(_FAULTY)
 
 
+@main.command("import-hub")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--metadata-only", is_flag=True, help="Fetch no weights; only record what there is.")
+@click.option("--resume", is_flag=True, help="Ask again for weights that could not be had.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write it as JSON.")
+def import_hub(folder: Path, report: Path | None, *, metadata_only: bool, resume: bool) -> None:
+    """Take over the repository of a reference hub: its YAML, then the weights it lists.
+
+    It can be stopped, and run again: what is done stays done.
+    """
+    operations = _operations()
+    made = operations.import_hub(folder, _progress, metadata_only=metadata_only, resume=resume)
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(made)))
+    click.echo(operations.describe(made))
+
+
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document of the API."""
@@ -144,6 +162,11 @@ def openapi() -> None:
 def _operations() -> ModuleType:
     """What the commands do; loading it takes a second."""
     return import_module("adapterhub_registry.operations")
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(line, err=True)
 
 
 def _welcome(secret: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,10 @@ from adapterhub_registry import migration
 from adapterhub_registry.api.document import generate
 from adapterhub_registry.app import create_app
 from adapterhub_registry.errors import Conflict, RegistryError
+from adapterhub_registry.importing import importer
+from adapterhub_registry.importing.findings import Report
+from adapterhub_registry.importing.findings import table as report_table
+from adapterhub_registry.importing.reading import NoHub
 from adapterhub_registry.runtime import Runtime, open_runtime
 from adapterhub_registry.server import Address, run
 from adapterhub_registry.service import account as accounts
@@ -82,6 +87,19 @@ def check() -> list[integrity.Fault]:
         return list(integrity.check(runtime))
 
 
+def import_hub(
+    folder: Path, told: Callable[[str], None], *, metadata_only: bool, resume: bool
+) -> Report:
+    """Take over a reference hub."""
+    with opened() as runtime:
+        return importer.run(runtime, folder, told, metadata_only=metadata_only, resume=resume)
+
+
+def describe(report: Report) -> str:
+    """The report of an import as a table."""
+    return report_table(report)
+
+
 def document() -> dict[str, Any]:
     """The OpenAPI document; neither a database nor a folder is touched."""
     settings = from_environment({"ADAPTERHUB_SECRET_KEY": "none", "ADAPTERHUB_BLOBS": "memory:"})
@@ -100,7 +118,7 @@ def explained(error: Exception) -> tuple[str, str | None] | None:
             return str(error), "look at ADAPTERHUB_BLOBS and the AWS_ variables"
         case SettingsRefused():
             return str(error), "settings are environment variables; the registry's README has them"
-        case RegistryError() | OSError():
+        case RegistryError() | NoHub() | OSError():
             return str(error), None
         case _:
             return None

@@ -9,6 +9,7 @@ from adapterhub_registry.huggingface import (
     administration,
     download,
     largefile,
+    listing,
     metadata,
     unsupported,
     upload,
@@ -17,5 +18,5 @@ from adapterhub_registry.huggingface import (
 
 def register(app: Flask) -> None:
     """Add the protocol to the app, at its root."""
-    for module in (administration, download, largefile, metadata, upload, unsupported):
+    for module in (administration, download, largefile, listing, metadata, upload, unsupported):
         app.register_blueprint(module.blueprint)

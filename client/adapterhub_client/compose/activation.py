@@ -2,15 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose import attention, biases, embedding, expression, projection, residual
+from adapterhub_client.compose import (
+    attention,
+    biases,
+    embedding,
+    expression,
+    positions,
+    projection,
+    residual,
+)
 from adapterhub_client.compose import copies as planning
 from adapterhub_client.compose.compiledfusion import needed
 from adapterhub_client.compose.expression import Expression, Leaf, Rows
+from adapterhub_client.compose.frozen import Frozen, gathered, kept_in
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.hooks import Handle, Hooks, bind_slots, slot_hooks
 from adapterhub_client.compose.plan import Manner, Plan
@@ -31,6 +39,7 @@ BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [
     biases.bind,
     residual.bind,
     attention.bind,
+    positions.bind,
 ]
 
 
@@ -61,6 +70,7 @@ class Activation:
         self._bound: list[tuple[Place, Bound]] = []
         self._handles: list[Handle] = []
         self._own_head: dict[str, nn.Parameter] = {}
+        self._kept: list[Frozen[Any]] = []
 
     def put(
         self,
@@ -80,10 +90,14 @@ class Activation:
         copies = planning.plan(tree, self._shelf, self._backbone)
         self._require_layers(manner.skip_layers)
         plan = Plan(self._backbone, self._shelf, manner, copies)
-        bound = [] if tree is None else list(bind_slots(tree, plan))
-        others = [] if tree is None else [hooks for bind in BINDERS for hooks in bind(tree, plan)]
-        told = embedding.ForHeads() if tree is None else embedding.for_heads(tree, plan)
+        with gathered() as kept:
+            bound = [] if tree is None else list(bind_slots(tree, plan))
+            others = [] if tree is None else [h for bind in BINDERS for h in bind(tree, plan)]
+            told = embedding.ForHeads() if tree is None else embedding.for_heads(tree, plan)
+        for name in () if tree is None else needed(tree, self._shelf.fusions):
+            kept.extend(kept_in(self._shelf.adapters[name]))
         self.clear()
+        self._kept = kept
         self.expression, self.heads, self._bound = tree, heads, bound
         self.for_heads = told
         self.residents, self.manner = manner.residents, manner
@@ -134,7 +148,7 @@ class Activation:
         self.for_heads = embedding.ForHeads()
         self.expression, self.heads, self.residents = None, (), None
         self.manner = Manner()
-        self._handles, self._bound, self._own_head = [], [], {}
+        self._handles, self._bound, self._own_head, self._kept = [], [], {}, []
 
     def attention(self) -> Iterator[FusionWeights]:
         """What each fusion attended to in the last batch, layer by layer."""
@@ -145,17 +159,14 @@ class Activation:
                     yield FusionWeights(name, mixture.names, place.layer, place.spot.name, weights)
 
     def forget(self) -> None:
-        """Drop what is kept of fusions: their parameters may have changed."""
-        for _, bound in self._bound:
-            for _, mixture in bound.mixtures:
-                mixture.forget()
+        """Drop what is kept of parameters: they may have changed."""
+        for frozen in self._kept:
+            frozen.drop()
 
-    @torch.no_grad()
     def warm(self) -> None:
-        """Form what is kept of frozen fusions now, so that no call has to."""
-        for _, bound in self._bound:
-            for _, mixture in bound.mixtures:
-                mixture.compiled()
+        """Form what is kept of frozen parameters now: no call has to, and a compiled one finds it."""
+        for frozen in self._kept:
+            frozen.form()
 
     def _require_layers(self, layers: Collection[int]) -> None:
         """Refuse layers to skip that the model has not.

@@ -92,6 +92,9 @@ class Pool:
         self._backbone = backbone.module
         self._modules: dict[str, Prefix] = {name: modules[name] for name in names}
         self._of_this_pass: dict[tuple[str, str], Tensor] = {}
+        for module in self._modules.values():
+            for location in module.parts:
+                module.frozen(location)  # there before the first call, which may be compiled
 
     def install(self) -> Iterator[RemovableHandle]:
         """Register the hook that begins a pass; the handle removes it."""
@@ -229,7 +232,7 @@ class AttentionHooks:
         query, key, value = tensors
         name = self._config._attn_implementation  # noqa: SLF001 - as above
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(name, self._eager)
-        made = self._own(len(query), self._hidden)
+        made = self._own(query.shape[0], self._hidden)
         self._hidden = None
         if made is not None:
             if mask is not None and not isinstance(mask, Tensor):
@@ -240,7 +243,7 @@ class AttentionHooks:
             mask = self._mask(mask, made, tensors, name, options)
             options = self._biased(options, made, query, key)
             key, value = (
-                torch.cat([own.expand(len(query), -1, -1, -1).to(given.dtype), given], dim=2)
+                torch.cat([own.expand(query.shape[0], -1, -1, -1).to(given.dtype), given], dim=2)
                 for own, given in ((made.keys, key), (made.values, value))
             )
         return attention(self._module, query, key, value, mask, **options)
@@ -360,7 +363,7 @@ def _one_after_the_other(parts: Sequence[Made]) -> Made | None:
     """The prefixes of a stack: the last of it stands first."""
     if len(parts) < 2:  # noqa: PLR2004 - nothing to join
         return parts[0] if parts else None
-    rows = max(len(made.keys) for made in parts)
+    rows = max(made.keys.shape[0] for made in parts)
     ordered = [_of_rows(made, rows) for made in reversed(parts)]
     added = None
     if any(made.added is not None for made in ordered):
@@ -421,7 +424,7 @@ def _scores(made: Made) -> Tensor:
     """What is added to the scores of each position."""
     if made.added is not None:
         return made.added
-    return made.keys.new_zeros(len(made.keys), made.length)
+    return made.keys.new_zeros(made.keys.shape[0], made.length)
 
 
 def _with_prefix(mask: Tensor, made: Made, dtype: torch.dtype) -> Tensor:
@@ -431,13 +434,13 @@ def _with_prefix(mask: Tensor, made: Made, dtype: torch.dtype) -> Tensor:
         mask: (rows or 1, heads or 1, tokens or 1, keys), true or zero where a key is seen; or (rows, keys)
     """
     if mask.dim() == 2:  # noqa: PLR2004 - one row of keys for all tokens
-        return torch.cat([mask.new_ones(len(mask), made.length), mask], dim=1)
+        return torch.cat([mask.new_ones(mask.shape[0], made.length), mask], dim=1)
     if made.added is None:
         seen = mask.new_zeros if mask.is_floating_point() else mask.new_ones
         return torch.cat([seen(*mask.shape[:-1], made.length), mask], dim=-1)
     scores = mask if mask.is_floating_point() else _as_scores(mask, dtype)
     before = made.added.to(scores.dtype).clamp(min=torch.finfo(scores.dtype).min)
-    rows = max(len(before), len(scores))
+    rows = max(before.shape[0], scores.shape[0])
     before = before[:, None, None].expand(rows, *scores.shape[1:3], -1)
     return torch.cat([before, scores.expand(rows, -1, -1, -1)], dim=-1)
 

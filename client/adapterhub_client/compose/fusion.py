@@ -182,6 +182,7 @@ class Mixture:
         """
         if not self.compiled.needs_gradient():
             return self._from_compiled(hidden, query, apart)
+        self.compiled.drop()  # a step may follow that no version counter tells of
         if self._pays_to_fold(hidden):
             return self._folded(hidden, query, apart)
         return self._formed(hidden, query, apart)
@@ -245,7 +246,8 @@ class Mixture:
 
     def _weights(self, scores: Tensor) -> Tensor:
         weights = self.layer.weights(scores)
-        self.seen = weights.detach()
+        if not torch.compiler.is_exporting():  # which runs on tensors without values
+            self.seen = weights.detach()
         return weights
 
     def _per_member(self, products: Tensor, owner: Tensor | None) -> Tensor:

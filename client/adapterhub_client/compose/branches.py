@@ -66,7 +66,7 @@ class Branches:
         """Each row changed by its module."""
         if len(self.modules) == 1:
             return self._changed(self.modules[0], hidden, options)
-        sizes = row_sizes(self.tree, len(hidden))
+        sizes = row_sizes(self.tree, hidden.shape[0])
         if self._stacked is None:
             parts = zip(self.modules, torch.split(hidden, sizes), strict=True)
             return torch.cat([self._changed(module, part, options) for module, part in parts])

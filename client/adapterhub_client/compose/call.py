@@ -48,7 +48,7 @@ def _of_rows(
     rows = inputs.pop("adapters", None)
     inputs = _named(backbone, args) | inputs
     first = next(value for value in inputs.values() if isinstance(value, Tensor))
-    residents.choose(rows, len(first), first.device)
+    residents.choose(rows, first.shape[0], first.device)
     active = residents.heads_of(rows)
     if not active:
         output: ModelOutput = model(**inputs)

@@ -19,6 +19,7 @@ from adapterhub_client.compose.expression import Average, Expression, Fuse, Spli
 from adapterhub_client.compose.frozen import Frozen
 from adapterhub_client.compose.heads.context import NO_PROMPT
 from adapterhub_client.compose.hooks import Hooks
+from adapterhub_client.compose.inputprompt import InputPromptHooks
 from adapterhub_client.compose.masks import MaskHooks
 from adapterhub_client.compose.methods import invertible, prompt
 from adapterhub_client.compose.methods.prompt import Prompt
@@ -94,6 +95,7 @@ class Prompts:
     def __init__(self, tree: Expression, modules: Sequence[Prompt]) -> None:
         self._tree = tree
         self.place = modules[0].place
+        self.is_input = modules[0].config.is_input
         sources = [module.embeddings for module in modules]
         self._stacked = Frozen(sources, lambda: torch.stack(tuple(sources)))
         self._is_one = len(modules) == 1
@@ -102,9 +104,11 @@ class Prompts:
         """Embeddings with the prompts among them."""
         embeddings = self._stacked().to(hidden.dtype)
         if self._is_one:
-            embeddings = embeddings.expand(len(hidden), -1, -1)
+            embeddings = embeddings.expand(hidden.shape[0], -1, -1)
         else:
-            embeddings = embeddings[row_index(row_sizes(self._tree, len(hidden)), hidden.device)]
+            embeddings = embeddings[
+                row_index(row_sizes(self._tree, hidden.shape[0]), hidden.device)
+            ]
         at = self.place.start
         return torch.cat([hidden[:, :at], embeddings, hidden[:, at:]], dim=1)
 
@@ -115,7 +119,7 @@ class Prompts:
                 f"A prompt needs an attention mask of the shape (batch, length), not {tuple(mask.shape)}."
             )
         at, count = self.place.start, self.place.stop - self.place.start
-        ones = mask.new_ones(len(mask), count)
+        ones = mask.new_ones(mask.shape[0], count)
         return torch.cat([mask[:, :at], ones, mask[:, at:]], dim=1)
 
 
@@ -145,7 +149,9 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
     couplings, prompts = _couplings(tree, plan), _prompts(tree, plan)
     if couplings is not None:
         yield InvertibleHooks(plan.backbone, couplings)
-    if prompts is not None:
+    if prompts is not None and prompts.is_input:
+        yield InputPromptHooks(plan.backbone, prompts)
+    elif prompts is not None:
         yield PromptHooks(plan.backbone, prompts)
 
 
@@ -176,7 +182,7 @@ def _prompts(tree: Expression, plan: Plan) -> Prompts | None:
     found = [modules[name] for name in names if name in modules]
     if not found:
         return None
-    places = {str(module.place) for module in found}
+    places = {(str(module.place), module.config.is_input) for module in found}
     if len(found) < len(names) or len(places) > 1:
         raise CompositionError(
             f"The branches of {str(tree)!r} need prompts of one length at one place, or none of them a prompt: "

@@ -95,7 +95,7 @@ class Divided:
                 return self._bank.of_equal_groups(given, output)
             counts = torch.tensor(sizes, device=given.device)
             numbers = torch.arange(len(sizes), device=given.device)
-            index = numbers.repeat_interleave(counts, output_size=len(given))
+            index = numbers.repeat_interleave(counts, output_size=given.shape[0])
             return self._bank.of_rows(given, output, index)
         rows = zip(
             self._parts,
@@ -112,7 +112,7 @@ class Divided:
         Raises:
             CompositionError: They are not those of the batch.
         """
-        count, rows = len(self._parts), len(given)
+        count, rows = len(self._parts), given.shape[0]
         if self._sizes is not None:
             division.require_sum("batch_sizes", self._sizes, "rows", rows)
             return list(self._sizes)
@@ -127,7 +127,7 @@ class Divided:
         """What rows without an adapter hand on."""
         if before is not None or self.operation == "add":
             return given if before is None else before
-        return given.new_full((len(given), 1, 1), _NEUTRAL[self.operation])
+        return given.new_full((given.shape[0], 1, 1), _NEUTRAL[self.operation])
 
 
 class Mean:
@@ -173,6 +173,6 @@ def sum_of(tensors: Sequence[Tensor]) -> Tensor:
 
 def _split(tensor: Tensor | None, sizes: Sequence[int]) -> Sequence[Tensor | None]:
     """A tensor's rows in parts; what is the same for all rows stays so."""
-    if tensor is None or len(tensor) == 1 != sum(sizes):
+    if tensor is None or tensor.shape[0] == 1 != sum(sizes):
         return [tensor] * len(sizes)
     return list(torch.split(tensor, list(sizes)))

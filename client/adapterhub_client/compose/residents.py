@@ -40,8 +40,10 @@ class Residents:
         Raises:
             CompositionError: A name is not resident, or there is not one for each row.
         """
-        if rows is None or isinstance(rows, str) or len(rows) != batch:
-            found = "no adapters are named" if rows is None else f"{len(rows)} adapters are named"
+        # The length of a tensor would be a constant of an exported graph.
+        named = rows.shape[0] if isinstance(rows, Tensor) else len(rows or ())
+        if rows is None or isinstance(rows, str) or named != batch:
+            found = "no adapters are named" if rows is None else f"{named} adapters are named"
             raise CompositionError(
                 f"The batch has {batch} rows, but {found}.",
                 hint='call with adapters=["a", None, ...], one name for each row',

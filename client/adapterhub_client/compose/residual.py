@@ -54,7 +54,7 @@ class Extent:
                 self._length = length
             start = torch.zeros(rows, dtype=torch.long, device=hidden.device)
             return start, start + self._length
-        start, end = (bound.repeat(rows // len(bound)) for bound in self._bounds)
+        start, end = (bound.repeat(rows // bound.shape[0]) for bound in self._bounds)
         passed = 0 if is_second or self._length is None else self._length - length
         return start - passed, end - passed
 
@@ -91,7 +91,7 @@ class Interventions:
         """Hidden states with their first and last tokens changed."""
         if not self._apart:
             return self._changed(hidden, start, end)
-        sizes = row_sizes(self._tree, len(hidden))
+        sizes = row_sizes(self._tree, hidden.shape[0])
         parts = zip(
             self._apart, *(torch.split(each, sizes) for each in (hidden, start, end)), strict=True
         )

@@ -48,7 +48,7 @@ def prepare(
         arguments=arguments,
         input_ids=left.get("input_ids"),
         attention_mask=left.get("attention_mask"),
-        batch=None if main is None else len(main),
+        batch=None if main is None else main.shape[0],
         choices=choices,
         prompt=prompt,
         inverse=inverse,

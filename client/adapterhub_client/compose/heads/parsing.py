@@ -84,5 +84,5 @@ def _loss(arcs: Tensor, relations: Tensor, context: PredictionContext) -> Tensor
     counted, heads, labels = counted[:, :words], heads[:, :words], labels[:, :words]
     arcs, relations = arcs[:, :words][counted], relations[:, :words][counted]
     heads, labels = heads[counted], labels[counted]
-    chosen = relations[torch.arange(len(heads), device=heads.device), heads]
+    chosen = relations[torch.arange(heads.shape[0], device=heads.device), heads]
     return functional.cross_entropy(arcs, heads) + functional.cross_entropy(chosen, labels)

@@ -44,7 +44,7 @@ def summary(
         position = _last(hidden, context, foundation.pad)
     else:
         position = _end(hidden, context, foundation.end)
-    rows = torch.arange(len(hidden), device=hidden.device)
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
     return hidden[rows, position]
 
 

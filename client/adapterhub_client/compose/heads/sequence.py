@@ -57,9 +57,9 @@ def choose(head: Head, outputs: Any, context: PredictionContext) -> ModelOutput:
     """
     choices = context.choices or head.config.num_choices
     scores = _logits(head, outputs, context)
-    if len(scores) % choices:
+    if scores.shape[0] % choices:
         raise CompositionError(
-            f"The head chooses among {choices}, but got {len(scores)} inputs, which is no multiple of that.",
+            f"The head chooses among {choices}, but got {scores.shape[0]} inputs, which is no multiple of that.",
             hint="give inputs of the shape (batch, choices, length)",
         )
     logits = scores.view(-1, choices)

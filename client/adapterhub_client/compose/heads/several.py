@@ -65,7 +65,7 @@ def predict_rows(
     for index, (part, own) in enumerate(_parts(len(heads), outputs, context, sizes)):
         rows = outputs if part is None else _rows(outputs, part)
         if part is not None and own.inverse is not None:
-            undo = own.inverse.of_rows(part, len(outputs.last_hidden_state))
+            undo = own.inverse.of_rows(part, outputs.last_hidden_state.shape[0])
             own = own._replace(inverse=undo)  # noqa: PLW2901 - the same context, for fewer rows
         answers.append(heads[index].predict(rows, own.of_head(index)))
     losses = [loss for loss in (answer.get("loss") for answer in answers) if loss is not None]
@@ -79,7 +79,7 @@ def _parts(
     sizes: Sequence[int] | None,
 ) -> Iterator[tuple[slice | None, PredictionContext]]:
     """For each head, its rows of the outputs, or None for all, and its context."""
-    rows = len(outputs.last_hidden_state)
+    rows = outputs.last_hidden_state.shape[0]
     if sizes is not None:
         if len(sizes) != count or sum(sizes) != rows:
             raise CompositionError(
@@ -106,14 +106,14 @@ def _slices(sizes: Sequence[int]) -> Iterator[slice]:
 
 def _rows(outputs: Any, part: slice) -> ModelOutput:  # noqa: ANN401
     """The outputs of some rows; what has fewer rows is from before the branches parted, and the same for all."""
-    rows = len(outputs.last_hidden_state)
+    rows = outputs.last_hidden_state.shape[0]
     kind: type[ModelOutput] = type(outputs)
     return kind(**{name: _cut(value, part, rows) for name, value in outputs.items()})
 
 
 def _cut(value: Any, part: slice, rows: int) -> Any:  # noqa: ANN401
     if isinstance(value, Tensor):
-        return value[part] if value.dim() and len(value) == rows else value
+        return value[part] if value.dim() and value.shape[0] == rows else value
     if isinstance(value, list | tuple):
         return tuple(_cut(each, part, rows) for each in value)
     return value

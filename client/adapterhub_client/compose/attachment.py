@@ -22,6 +22,7 @@ from adapterhub_client.compose.activation import Activation, FusionWeights
 from adapterhub_client.compose.attended import Batch
 from adapterhub_client.compose.call import call
 from adapterhub_client.compose.collection import Collection
+from adapterhub_client.compose.exportable import Exportable, exportable
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.folding import Folding
@@ -398,6 +399,20 @@ class Adapted(nn.Module):
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
         """Run the model with what is active; with ``labels`` the output has a loss."""
         return call(self.model, self.backbone, self.activation, args, inputs)
+
+    def exportable(self, *names: str) -> Exportable:
+        """What is active now as a module that `torch.export` takes, with inputs of these names in this order.
+
+            module = adapted.exportable("input_ids", "attention_mask")
+            shape = {0: Dim("batch"), 1: Dim("length")}
+            program = torch.export.export(module, (ids, mask), dynamic_shapes=((shape, shape),))
+
+        Its output has the tensors of the model's output by name. Export it before something else is activated.
+
+        Raises:
+            CompositionError: It is being trained, or no inputs are named.
+        """
+        return exportable(self, names)
 
     def attention(self) -> list[FusionWeights]:
         """What the active fusions attended to in the last batch, layer by layer."""

@@ -1,9 +1,15 @@
 """`torch.compile` takes a composition whole, without a break in the graph."""
 
+import logging
+import shutil
+
 import pytest
 import torch
 
+from adapterhub_client.errors import CompositionError
+
 from .conftest import fused, hidden, make_adapted
+from .small_models import adapted_of, batch_of
 
 METHODS = [
     "seq_bn[reduction_factor=2]",
@@ -15,6 +21,7 @@ METHODS = [
 @pytest.fixture(autouse=True)
 def _fresh_compiler():
     torch._dynamo.reset()  # noqa: SLF001
+    logging.getLogger("torch.__trace").setLevel(logging.WARNING)  # pytest would collect it
 
 
 @pytest.fixture
@@ -109,3 +116,144 @@ def test_what_was_kept_before_a_silent_change_is_not_traced(adapted, inputs, tur
     after = hidden(compiled(adapted), inputs)
     assert (after - before).abs().max() > 1e-2
     torch.testing.assert_close(after, hidden(adapted, inputs), atol=1e-5, rtol=0)
+
+
+COMPOSITIONS = [
+    pytest.param(["par_bn"], "a", id="parallel bottleneck"),
+    pytest.param(["gated"], "a", id="gated"),
+    pytest.param(["seq_bn", "double_seq_bn"], "parallel(a, b)", id="parallel of two kinds"),
+    pytest.param(["seq_bn", "seq_bn"], "batchsplit(a, b; batch_sizes=[1, 2])", id="batchsplit"),
+    pytest.param(["seq_bn", "double_seq_bn"], "split(a, b; splits=[4, 6])", id="split"),
+    pytest.param(["seq_bn", "double_seq_bn"], "average(a, b)", id="average"),
+    pytest.param(["gated lora"] * 2, "batchsplit(a, b; batch_sizes=[1, 2])", id="rows of LoRA"),
+    *(
+        pytest.param([method], "a", id=method)
+        for method in ("invertible", "lora", "dora", "prefix", "prompt", "loreft", "bitfit")
+    ),
+]
+
+
+def one_graph(adapted, **options):
+    return torch.compile(adapted, fullgraph=True, backend="eager", **options)
+
+
+def graphs():
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"]  # noqa: SLF001
+
+
+@pytest.mark.parametrize(("methods", "expression"), COMPOSITIONS)
+def test_every_composition_is_one_graph(methods, expression):
+    adapted, batch = adapted_of("bert", methods), batch_of()
+    adapted.activate(expression)
+    expected = hidden(adapted, batch)
+
+    torch.testing.assert_close(hidden(one_graph(adapted), batch), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["distilbert", "gpt2", "llama"])
+@pytest.mark.parametrize("expression", ["parallel(a, c)", "stack(c, fuse(a, b))", "d", "e"])
+def test_architectures_are_one_graph(architecture, expression):
+    adapted = adapted_of(architecture, ["seq_bn", "seq_bn", "double_seq_bn", "lora", "prefix"])
+    fused(adapted, "a", "b")
+    adapted.trainable()
+    adapted.activate(expression)
+    batch = batch_of(architecture)
+    expected = hidden(adapted, batch)
+
+    torch.testing.assert_close(hidden(one_graph(adapted), batch), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "expression", ["a", "fuse(a, b)", "parallel(a, b)", "parallel(a, c)", "parallel(d, e)", "f"]
+)
+@pytest.mark.parametrize(
+    ("dynamic", "expected"),
+    [pytest.param(True, 1, id="asked for"), pytest.param(None, 2, id="found out")],
+)
+def test_batches_of_all_sizes_share_a_graph(expression, dynamic, expected):
+    adapted = adapted_of("bert", ["seq_bn", "seq_bn", "double_seq_bn", "lora", "lora", "prefix"])
+    fused(adapted, "a", "b")
+    adapted.trainable()
+    adapted.activate(expression)
+    function = one_graph(adapted, dynamic=dynamic)
+    before = graphs()
+
+    for rows, length in ((7, 11), (5, 12), (2, 9), (6, 15)):
+        batch = batch_of(rows=rows, length=length)
+        torch.testing.assert_close(
+            hidden(function, batch), hidden(adapted, batch), atol=1e-5, rtol=0
+        )
+
+    assert graphs() - before == expected
+
+
+def test_rows_by_number_share_a_graph_whatever_they_name():
+    adapted, batch = adapted_of("bert", ["seq_bn", "seq_bn", "double_seq_bn"]), batch_of()
+    adapted.activate_rows("abc")
+    function = one_graph(adapted)
+    before = graphs()
+
+    for rows in (["a", "b", "c"], [None, "c", "c"], ["b", "a", None]):
+        with torch.no_grad():
+            found = function(**batch, adapters=adapted.row_numbers(rows)).last_hidden_state
+            named = adapted(**batch, adapters=rows).last_hidden_state
+        torch.testing.assert_close(found, named, atol=1e-5, rtol=0)
+
+    assert graphs() - before == 1
+
+
+def test_rows_by_number_need_residents_and_no_heads():
+    adapted, batch = adapted_of("bert"), batch_of()
+    with pytest.raises(CompositionError, match="No adapters are resident"):
+        adapted.row_numbers(["a"])
+    adapted.add_head("a")
+    adapted.activate_rows("a")
+
+    with pytest.raises(CompositionError, match="do not say whose head answers"):
+        adapted(**batch, adapters=adapted.row_numbers(["a", "a", "a"]))
+    with pytest.raises(CompositionError, match="3 rows, but 1 adapters are named"):
+        adapted(**batch, adapters=adapted.row_numbers(["a"]))
+
+
+def test_what_was_kept_before_a_cast_is_not_traced():
+    adapted, batch = adapted_of("bert", ["seq_bn", "seq_bn"]), batch_of()
+    fused(adapted, "a", "b")
+    adapted.trainable()
+    adapted.activate("fuse(a, b)")
+    expected = hidden(adapted, batch)
+
+    adapted.double()
+
+    found = hidden(one_graph(adapted), batch)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, expected.double(), atol=1e-5, rtol=0)
+
+
+def test_attention_is_there_after_a_compiled_call():
+    adapted, batch = adapted_of("bert", ["seq_bn", "seq_bn"]), batch_of()
+    fused(adapted, "a", "b")
+    adapted.activate("fuse(a, b)")
+    hidden(adapted, batch)
+    expected = [seen.weights for seen in adapted.attention()]
+    hidden(adapted, batch_of(rows=2))
+
+    hidden(one_graph(adapted), batch)
+
+    found = [seen.weights for seen in adapted.attention()]
+    for compiled_weights, weights in zip(found, expected, strict=True):
+        torch.testing.assert_close(compiled_weights, weights)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the compiler's own
+@pytest.mark.skipif(shutil.which("c++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("expression", ["fuse(a, b)", "parallel(a, b)"])
+def test_the_default_compiler_gives_the_same(expression):
+    adapted, batch = adapted_of("bert", ["seq_bn", "seq_bn"], num_hidden_layers=1), batch_of()
+    fused(adapted, "a", "b")
+    adapted.trainable()
+    adapted.activate(expression)
+    expected = hidden(adapted, batch)
+
+    found = hidden(torch.compile(adapted, fullgraph=True), batch)
+
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)

@@ -8,7 +8,9 @@ from adapterhub_registry.api import (
     blobs,
     catalogue,
     document,
+    lineage,
     organizations,
+    ownership,
     uploads,
     versions,
 )
@@ -18,6 +20,16 @@ PREFIX = "/api/v1"
 
 def register(app: Flask) -> None:
     """Add every endpoint to the app."""
-    for module in (accounts, adapters, blobs, catalogue, organizations, uploads, versions):
+    for module in (
+        accounts,
+        adapters,
+        blobs,
+        catalogue,
+        lineage,
+        organizations,
+        ownership,
+        uploads,
+        versions,
+    ):
         app.register_blueprint(module.blueprint, url_prefix=PREFIX)
     document.register(app)

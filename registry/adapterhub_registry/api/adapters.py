@@ -10,7 +10,7 @@ from adapterhub_client.names import Reference
 from adapterhub_registry import errors
 from adapterhub_registry.api.document import PUBLIC, answers, api
 from adapterhub_registry.request import session, viewer
-from adapterhub_registry.service import catalogue, resolution
+from adapterhub_registry.service import catalogue, lifecycle, resolution
 
 blueprint = Blueprint("adapters", __name__)
 
@@ -49,7 +49,7 @@ def search(query: SearchQuery) -> wire.AdapterPage:
 
 @blueprint.get("/adapters/<task>/<name>@<org>")
 @api.validate(
-    resp=answers(wire.Adapter, errors.AdapterNotFound),
+    resp=answers(wire.Adapter, errors.AdapterNotFound, errors.Deleted),
     tags=["catalogue"],
     security=PUBLIC,
     operation_id="show_adapter",
@@ -61,7 +61,7 @@ def show(task: str, name: str, org: str) -> wire.Adapter:
 
 @blueprint.get("/adapters/<task>/<name>@<org>/versions")
 @api.validate(
-    resp=answers(list[wire.Version], errors.AdapterNotFound),
+    resp=answers(list[wire.Version], errors.AdapterNotFound, errors.Deleted),
     tags=["catalogue"],
     security=PUBLIC,
     operation_id="list_versions",
@@ -73,7 +73,7 @@ def versions(task: str, name: str, org: str) -> list[wire.Version]:
 
 @blueprint.get("/adapters/<task>/<name>@<org>/variants")
 @api.validate(
-    resp=answers(list[wire.Variant], errors.AdapterNotFound),
+    resp=answers(list[wire.Variant], errors.AdapterNotFound, errors.Deleted),
     tags=["catalogue"],
     security=PUBLIC,
     operation_id="list_variants",
@@ -95,14 +95,19 @@ def variants(task: str, name: str, org: str) -> list[wire.Variant]:
         errors.Ambiguous,
         errors.NotMirrored,
         errors.Yanked,
+        errors.Deleted,
     ),
     tags=["catalogue"],
     security=PUBLIC,
     operation_id="resolve",
 )
-def resolve(query: ResolveQuery) -> wire.Resolution:
-    """The one version a reference stands for, or a problem that lists the candidates."""
+def resolve(query: ResolveQuery) -> tuple[wire.Resolution, int, dict[str, str]]:
+    """The one version a reference stands for, or a problem that lists the candidates.
+
+    A pin of a yanked or deprecated version answers with a `Warning` header.
+    """
     wanted = resolution.Wanted(
         base=query.base, config=query.config, version=query.version, fallback=query.fallback
     )
-    return resolution.resolve(session(), viewer(), query.ref, wanted)
+    found = resolution.resolve(session(), viewer(), query.ref, wanted)
+    return found, 200, lifecycle.headers(found.version)

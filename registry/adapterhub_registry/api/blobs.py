@@ -13,7 +13,7 @@ from adapterhub_registry import errors
 from adapterhub_registry.api.document import PUBLIC, answers, api
 from adapterhub_registry.models import Blob
 from adapterhub_registry.request import change, now, runtime, session, viewer
-from adapterhub_registry.service import catalogue, download
+from adapterhub_registry.service import catalogue, download, lifecycle, representation
 from adapterhub_registry.storage import BlobMissing
 from adapterhub_registry.telemetry import log
 
@@ -33,7 +33,7 @@ class Counted(msgspec.Struct, frozen=True):
 
 @blueprint.get("/manifests/<digest>")
 @api.validate(
-    resp=answers(wire.Manifest, errors.ManifestNotFound),
+    resp=answers(wire.Manifest, errors.ManifestNotFound, errors.Deleted),
     tags=["catalogue"],
     security=PUBLIC,
     operation_id="show_manifest",
@@ -43,6 +43,7 @@ def manifest(digest: str) -> Response:
     row = catalogue.version_by_digest(session(), viewer(), digest)
     response = Response(row.manifest, content_type="application/json")
     _cache(response, digest, private=row.variant.adapter.private)
+    response.headers.extend(lifecycle.headers(representation.version(row)))
     response.make_conditional(incoming)
     return response
 

@@ -21,6 +21,10 @@ _PUBLISHER = (
     errors.OrganizationNotFound,
     errors.ManifestRefused,
     errors.PublicAlready,
+    errors.NameRetired,
+    errors.NameMoved,
+    errors.PrivateMembers,
+    errors.Deleted,
 )
 
 

@@ -24,7 +24,7 @@ from adapterhub_registry.models import (
     Version,
     VersionFile,
 )
-from adapterhub_registry.service import recorded, representation
+from adapterhub_registry.service import lineage, recorded, representation, tombstone
 from adapterhub_registry.service.resolution import find_adapter
 from adapterhub_registry.service.visibility import readable
 
@@ -97,6 +97,7 @@ def show(session: Session, viewer: Viewer, reference: names.Reference) -> wire.A
         variants=representation.variants(rows),
         versions=[representation.version(row) for row in rows],
         recorded=recorded.listed(session, adapter.id),
+        used_in=lineage.used_in(session, viewer, [row.id for row in rows]),
     )
 
 
@@ -132,6 +133,7 @@ def version_by_digest(session: Session, viewer: Viewer, digest: str) -> Version:
         .options(undefer(Version.manifest))
     )
     if row is None:
+        tombstone.refuse_deleted(session, viewer, digest)
         raise ManifestNotFound(digest)
     return row
 

@@ -9,7 +9,14 @@ from sqlalchemy.orm import Session
 from adapterhub_client import wire
 from adapterhub_registry.database import ensure, ensure_with
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.errors import ManifestRefused, PublicAlready, UploadNotFound
+from adapterhub_registry.errors import (
+    ManifestRefused,
+    NameMoved,
+    NameRetired,
+    PrivateMembers,
+    PublicAlready,
+    UploadNotFound,
+)
 from adapterhub_registry.models import (
     Adapter,
     BaseModel,
@@ -20,13 +27,15 @@ from adapterhub_registry.models import (
     Member,
     Metric,
     Organization,
+    RepositoryMove,
+    RetiredName,
     Task,
     Upload,
     Variant,
     Version,
     VersionFile,
 )
-from adapterhub_registry.service import audit, indexing
+from adapterhub_registry.service import audit, indexing, lineage, tombstone
 from adapterhub_registry.service.representation import versions_query
 from adapterhub_registry.service.visibility import readable, require_role
 
@@ -44,20 +53,20 @@ def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> t
         raise UploadNotFound(upload_id)
     manifest = msgspec.json.decode(upload.manifest, type=wire.Manifest)
     organization = require_role(session, viewer, manifest.reference.org, "writer")
+    require_possible(session, viewer, manifest)
     members_of, absent = members(session, viewer, manifest)
     if absent:
         raise ManifestRefused(absent)
-    variant = _variant(session, _adapter(session, organization, upload, now), manifest)
+    adapter = _adapter(session, organization, upload, now)
+    _hold(session, adapter, manifest)
+    variant = _variant(session, adapter, manifest)
     session.execute(select(Variant.id).filter_by(id=variant.id).with_for_update())
     version = session.scalar(versions_query().where(Version.digest == upload.digest))
     created = version is None
     if version is None:
         version = _version(session, upload, variant, manifest, now)
         _contents(session, version, manifest, now)
-        session.add_all(
-            Member(version_id=version.id, position=at, name=name, member_version_id=member_id)
-            for at, (name, member_id) in enumerate(members_of)
-        )
+        _pin(session, adapter, version, members_of)
         _describe(variant.adapter, manifest, now)
         audit.record(
             session,
@@ -95,6 +104,26 @@ def members(
     return found, absent
 
 
+def require_possible(session: Session, viewer: Viewer, manifest: wire.Manifest) -> None:
+    """Go on only where this name and this digest may still be given.
+
+    Raises:
+        NameRetired: An adapter of this name was deleted.
+        NameMoved: It belongs to another organization now.
+        Deleted: This very version was deleted.
+    """
+    name = manifest.reference.reference.adapter
+    digest = wire.digest(manifest)
+    tombstone.refuse_deleted(session, viewer, digest)
+    if session.scalar(select(Version.id).filter_by(digest=digest)) is not None:
+        return  # published already, whatever its adapter is called now
+    if session.get(RetiredName, name) is not None:
+        raise NameRetired(name)
+    moved = session.get(RepositoryMove, name)
+    if moved is not None and session.scalar(select(Adapter.id).filter_by(full_name=name)) is None:
+        raise NameMoved(name, moved.new_name)
+
+
 def is_public(session: Session, full_name: str) -> bool:
     """Whether there is an adapter of this name that everyone can read."""
     return session.scalar(select(Adapter.private).filter_by(full_name=full_name)) is False
@@ -126,6 +155,35 @@ def _adapter(
     return adapter
 
 
+def _hold(session: Session, adapter: Adapter, manifest: wire.Manifest) -> None:
+    """Keep the adapter from being deleted or transferred until the transaction ends; it may have been just now."""
+    name = manifest.reference.reference.adapter
+    held = select(Adapter.full_name).filter_by(id=adapter.id)
+    found = session.scalar(held.with_for_update(read=True, key_share=True))
+    if found is None:
+        raise NameRetired(name)
+    if found != name:
+        raise NameMoved(name, found)
+
+
+def _pin(
+    session: Session, adapter: Adapter, version: Version, members_of: list[tuple[str, int]]
+) -> None:
+    """Write the members down; they stay from here on, and none may be private where the composition is not."""
+    ids = sorted({member_id for _, member_id in members_of})
+    held = select(Version.id).where(Version.id.in_(ids)).order_by(Version.id)
+    if len(session.scalars(held.with_for_update(read=True, key_share=True)).all()) < len(ids):
+        raise ManifestRefused(["one of its members was deleted just now"])
+    session.add_all(
+        Member(version_id=version.id, position=at, name=name, member_version_id=member_id)
+        for at, (name, member_id) in enumerate(members_of)
+    )
+    session.flush()
+    hidden = [] if adapter.private else lineage.private_members(session, [version.id])
+    if hidden:
+        raise PrivateMembers(adapter.full_name, hidden)
+
+
 def _variant(session: Session, adapter: Adapter, manifest: wire.Manifest) -> Variant:
     base = manifest.base
     base_model = ensure_with(
@@ -148,7 +206,7 @@ def _version(
     newest = session.scalar(select(func.max(Version.number)).filter_by(variant_id=variant.id))
     version = Version(
         variant=variant,
-        number=(newest or 0) + 1,
+        number=max(newest or 0, tombstone.last_number(session, variant)) + 1,
         digest=upload.digest,
         manifest=upload.manifest,
         format=manifest.method.format,

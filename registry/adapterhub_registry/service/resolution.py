@@ -25,8 +25,8 @@ from adapterhub_registry.errors import (
     VersionNotFound,
     Yanked,
 )
-from adapterhub_registry.models import Adapter, Alias, Version
-from adapterhub_registry.service import recorded, representation
+from adapterhub_registry.models import Adapter, Alias, RepositoryMove, Version
+from adapterhub_registry.service import recorded, representation, tombstone
 from adapterhub_registry.service.visibility import readable
 
 _NEAREST = 5
@@ -92,6 +92,9 @@ def find(
     try:
         return _chosen(session, reference, rows, wanted)
     except RegistryError as error:
+        if reference.version is not None and not isinstance(error, Ambiguous):
+            pin = names.parse(adapter.full_name).at(reference.version)
+            tombstone.refuse_pinned(session, viewer, pin, wanted.base, wanted.config)
         asked = recorded.Asked(wanted.base, wanted.config, reference.version)
         explained = recorded.explained(session, adapter, reference, asked, error)
         raise explained from None
@@ -108,11 +111,20 @@ def _chosen(
 
 
 def find_adapter(session: Session, viewer: Viewer, reference: names.Reference) -> Adapter:
-    """Find an adapter the viewer may read; for all others it does not exist."""
-    adapter = session.scalar(
-        select(Adapter).filter_by(full_name=reference.adapter).where(readable(viewer))
-    )
+    """Find an adapter the viewer may read, by its name or one it had before; for all others it does not exist.
+
+    Raises:
+        Deleted: There was one of this name.
+        AdapterNotFound: With the nearest names.
+    """
+    named = select(Adapter).where(readable(viewer))
+    adapter = session.scalar(named.filter_by(full_name=reference.adapter))
     if adapter is None:
+        moved = session.get(RepositoryMove, reference.adapter)
+        if moved is not None:
+            adapter = session.scalar(named.filter_by(full_name=moved.new_name))
+    if adapter is None:
+        tombstone.refuse_retired(session, viewer, reference.adapter)
         raise AdapterNotFound(reference.adapter, _nearest(session, viewer, reference.adapter))
     return adapter
 

@@ -272,7 +272,7 @@ class Hub:
             if begun.published:
                 return begun.published
             by_digest = {file.sha256: (file.path, sources[file.path]) for file in manifest.files}
-            transfer.upload(self._transport, begun.missing, by_digest, self._progress)
+            transfer.upload(self._transport, begun, by_digest, self._progress)
             return self._transport.request("POST", f"{API}/uploads/{begun.id}/commit", Version)
 
     # ------------------------------------------------------------ private

@@ -2,19 +2,28 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from adapterhub_client.cache import Cache
-from adapterhub_client.errors import Unreachable
+from adapterhub_client.errors import NotAllowed, Unreachable
 from adapterhub_client.transport import CHUNK_BYTES, Transport
-from adapterhub_client.wire import File, UploadTarget
+from adapterhub_client.wire import File, Links, Part, Parts, Upload, UploadTarget
 
-PARALLEL = 4
+PARALLEL = 8
+MANY_FILES = 4
+"""files of a pull from which on their addresses are asked for all at once"""
 STUCK_ATTEMPTS = 4
 """attempts without one more byte after which a download gives up"""
 PAUSE_SECONDS = 0.5
+
+REFUSED_ADDRESSES = 3
+"""times that a part's address may be refused, being too old, before a push gives up"""
+_DIGEST_BYTES = 32
 
 Progress = Callable[[str, int, int], None]
 """called with a file's name, the bytes just moved (negative when they are taken back), and its size"""
@@ -39,38 +48,130 @@ def download(
         Unreachable: The connection was lost for good; what came is kept, the next call goes on from there.
     """
     distinct = list({file.sha256: file for file in files}.values())
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        for done in [
-            pool.submit(_fetch, transport, cache, file, version, progress) for file in distinct
-        ]:
-            done.result()
+    absent = [file for file in distinct if not cache.blob(file.sha256).is_file()]
+    addresses = {}
+    if len(absent) >= MANY_FILES:
+        path = f"/api/v1/manifests/{version}/links?count=1"
+        addresses = transport.request("GET", path, Links).urls
+    pull = _Pull(transport, cache, version, addresses, progress)
+    _all_of(distinct, lambda file: _fetch(pull, file))
 
 
 def upload(
     transport: Transport,
-    targets: Sequence[UploadTarget],
+    begun: Upload,
     sources: Mapping[str, tuple[str, Path]],
     progress: Progress = no_progress,
 ) -> None:
-    """Send every missing blob where the hub wants it; ``sources`` gives a path and content for each digest."""
+    """Send every missing blob where the hub wants it; ``sources`` gives a path and content for each digest.
+
+    Small ones travel many in a request, large ones in parts side by side: those that came already, also of a push
+    that was killed, are not sent again.
+
+    Raises:
+        HubError: What the hub refused.
+    """
+    large = [target for target in begun.missing if target.in_parts]
+    small = [target for target in begun.missing if target.size_bytes <= begun.small_bytes]
+    batched = small if begun.batch and len(small) > 1 else []
+    rest = [target for target in begun.missing if target not in batched and not target.in_parts]
 
     def send(target: UploadTarget) -> None:
         name, source = sources[target.sha256]
-        transport.put(
-            target.url,
-            source,
-            target.headers,
-            lambda moved: progress(name, moved, target.size_bytes),
+        moved = _moved(progress, name, target.size_bytes)
+        transport.put(target.url, source, target.headers, moved)
+
+    def send_batch(targets: list[UploadTarget]) -> None:
+        pairs = ((bytes.fromhex(t.sha256), sources[t.sha256][1].read_bytes()) for t in targets)
+        transport.post_bytes(str(begun.batch), b"".join(piece for pair in pairs for piece in pair))
+        for target in targets:
+            progress(sources[target.sha256][0], target.size_bytes, target.size_bytes)
+
+    _all_of(list(_batches(batched, begun.batch_bytes)), send_batch)
+    _all_of(rest, send)
+    for target in large:
+        _send_parts(transport, target, sources[target.sha256], progress)
+
+
+class _Pull(msgspec.Struct, frozen=True):
+    """What every download of one pull needs."""
+
+    transport: Transport
+    cache: Cache
+    version: str
+    addresses: dict[str, str]
+    progress: Progress
+
+    def address(self, file: File) -> str:
+        """Where the bytes of a file are."""
+        path = f"/api/v1/blobs/{file.sha256}"
+        # asking for addresses has counted the pull already
+        return self.addresses.get(file.sha256) or (
+            path if self.addresses else f"{path}?version={self.version}"
         )
 
+
+def _all_of(items: Sequence[Any], work: Callable[[Any], None]) -> None:
+    """Do the same with each, some at a time; after a failure no further one is begun."""
+    if len(items) <= 1:
+        for item in items:
+            work(item)
+        return
     with ThreadPoolExecutor(PARALLEL) as pool:
-        for done in [pool.submit(send, target) for target in targets]:
-            done.result()
+        try:
+            for done in [pool.submit(work, item) for item in items]:
+                done.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-def _fetch(
-    transport: Transport, cache: Cache, file: File, version: str, progress: Progress
+def _batches(targets: Sequence[UploadTarget], limit: int) -> Iterator[list[UploadTarget]]:
+    """Small blobs in groups that fit into one request each, and keep several requests busy."""
+    total = sum(target.size_bytes + _DIGEST_BYTES for target in targets)
+    aim = min(limit, total // PARALLEL + 1)
+    group: list[UploadTarget] = []
+    held = 0
+    for target in targets:
+        size = target.size_bytes + _DIGEST_BYTES
+        if group and held + size > aim:
+            yield group
+            group, held = [], 0
+        group.append(target)
+        held += size
+    if group:
+        yield group
+
+
+def _moved(progress: Progress, name: str, size_bytes: int) -> Callable[[int], None]:
+    return lambda moved: progress(name, moved, size_bytes)
+
+
+def _send_parts(
+    transport: Transport, target: UploadTarget, source: tuple[str, Path], progress: Progress
 ) -> None:
+    """Send what is missing of a large blob; addresses are given for some parts at a time, and may grow old."""
+    name, path = source
+    moved = _moved(progress, name, target.size_bytes)
+    refused = 0
+
+    def send(part: Part) -> None:
+        transport.put(part.url, path, part.headers, moved, (part.start, part.size_bytes))
+
+    found = transport.request("GET", target.url, Parts)
+    moved(found.received_bytes)
+    while found.missing:
+        try:
+            _all_of(found.missing, send)
+        except NotAllowed:
+            refused += 1
+            if refused == REFUSED_ADDRESSES:
+                raise
+        found = transport.request("GET", target.url, Parts)
+
+
+def _fetch(pull: _Pull, file: File) -> None:
+    cache, progress = pull.cache, pull.progress
     with cache.locked(file.sha256):  # a second process waits, then finds the blob
         if cache.has(file):
             progress(file.path, file.size_bytes, file.size_bytes)
@@ -79,8 +180,11 @@ def _fetch(
         while True:
             before = _size(cache.partial(file.sha256))
             try:
-                found = _append(transport, cache, file, version, progress)
+                found = _append(pull, file)
                 break
+            except NotAllowed:
+                if pull.addresses.pop(file.sha256, None) is None:
+                    raise
             except Unreachable:
                 stuck = stuck + 1 if _size(cache.partial(file.sha256)) == before else 1
                 if stuck == STUCK_ATTEMPTS:
@@ -89,10 +193,8 @@ def _fetch(
         cache.adopt(file, found)
 
 
-def _append(
-    transport: Transport, cache: Cache, file: File, version: str, progress: Progress
-) -> str:
-    part = cache.partial(file.sha256)
+def _append(pull: _Pull, file: File) -> str:
+    part, progress = pull.cache.partial(file.sha256), pull.progress
     part.parent.mkdir(parents=True, exist_ok=True)
     hashed = hashlib.sha256()
     if _size(part) > file.size_bytes:
@@ -105,8 +207,7 @@ def _append(
         progress(file.path, start, file.size_bytes)
         if start == file.size_bytes:
             return hashed.hexdigest()
-        path = f"/api/v1/blobs/{file.sha256}?version={version}"
-        with transport.stream(path, start=start) as (goes_on, pieces):
+        with pull.transport.stream(pull.address(file), start=start) as (goes_on, pieces):
             if start and not goes_on:
                 collected.truncate(0)
                 hashed = hashlib.sha256()

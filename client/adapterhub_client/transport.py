@@ -90,11 +90,12 @@ class Transport:
 
     @contextmanager
     def stream(self, path: str, *, start: int = 0) -> Iterator[tuple[bool, Iterable[bytes]]]:
-        """Open a download; yields whether it goes on from ``start``, and its pieces."""
+        """Open a download from the hub (a path) or a presigned address; yields whether it goes on, and its pieces."""
         headers = {"Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"  # a blob never changes, so no condition is needed
-        with self._translated(), self._hub.stream("GET", path, headers=headers) as response:
+        client = self._hub if path.startswith("/") else self._elsewhere
+        with self._translated(), client.stream("GET", path, headers=headers) as response:
             if response.is_error:
                 response.read()
                 raise self._refusal(response)
@@ -103,33 +104,51 @@ class Transport:
                 response.iter_bytes(CHUNK_BYTES),
             )
 
-    def put(self, url: str, source: Path, headers: dict[str, str], progress: Progress) -> None:
-        """Upload bytes to the hub (a path) or to a presigned address; tried again when the connection is lost."""
-        client = self._hub if url.startswith("/") else self._elsewhere
-        size = source.stat().st_size
+    def put(
+        self,
+        url: str,
+        source: Path,
+        headers: dict[str, str],
+        progress: Progress,
+        span: tuple[int, int] | None = None,
+    ) -> None:
+        """Upload a file, or ``span`` of it (start and length), to the hub (a path) or to a presigned address.
+
+        Tried again when the connection is lost.
+        """
+        start, length = span or (0, source.stat().st_size)
 
         def send() -> None:
             sent = 0
 
             def pieces() -> Iterator[bytes]:
                 nonlocal sent
-                for piece in _pieces(source):
+                for piece in _pieces(source, start, length):
                     yield piece
                     sent += len(piece)
                     progress(len(piece))
 
             try:
-                with self._translated():
-                    response = client.put(
-                        url, content=pieces(), headers={"Content-Length": str(size), **headers}
-                    )
-                if response.is_error:
-                    raise self._refusal(response)
+                self._carry("PUT", url, pieces(), {"Content-Length": str(length), **headers})
             except HubError:
                 progress(-sent)
                 raise
 
         self._patiently(send)
+
+    def post_bytes(self, url: str, content: bytes) -> None:
+        """Send bytes to the hub that may be sent again; tried again when the connection is lost."""
+        headers = {"Content-Type": "application/octet-stream"}
+        self._patiently(lambda: self._carry("POST", url, content, headers))
+
+    def _carry(
+        self, method: str, url: str, content: bytes | Iterator[bytes], headers: dict[str, str]
+    ) -> None:
+        client = self._hub if url.startswith("/") else self._elsewhere
+        with self._translated():
+            response = client.request(method, url, content=content, headers=headers)
+        if response.is_error:
+            raise self._refusal(response)
 
     def _patiently(self, call: Callable[[], Answer]) -> Answer:
         for attempt in stamina.retry_context(
@@ -207,10 +226,12 @@ def candidate_line(version: Version) -> str:
     )
 
 
-def _pieces(source: Path) -> Iterator[bytes]:
+def _pieces(source: Path, start: int, length: int) -> Iterator[bytes]:
     with source.open("rb") as file:
-        while piece := file.read(CHUNK_BYTES):
+        file.seek(start)
+        while length and (piece := file.read(min(CHUNK_BYTES, length))):
             yield piece
+            length -= len(piece)
 
 
 def sha256_of(path: Path) -> str:

@@ -480,13 +480,14 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a large blob has come: of `count` parts `received` are there, and the next of the `missing` ones.
+    """How far a large blob has come: of `count` parts those `received` are there, and the next `missing` ones.
 
     When those are sent, ask again: addresses are given for some parts at a time, and do not live for ever.
     """
 
     count: int
     received: list[int]
+    received_bytes: int
     missing: list[Part]
 
 

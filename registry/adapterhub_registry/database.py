@@ -3,15 +3,23 @@
 SQLite lets one connection write at a time. A transaction that reads first and writes later would be refused when
 another one wrote in between, so writers begin with `BEGIN IMMEDIATE` and queue. An engine must not cross a fork:
 every process makes its own `Database`.
+
+PostgreSQL may undo a transaction because of others beside it: a deadlock, or a serialization failure where the
+operator chose that isolation. `transact` runs such a transaction again; what runs in it must therefore change
+nothing but the database.
 """
 
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection, Engine, Select, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import StaticPool
 
@@ -19,17 +27,49 @@ from adapterhub_registry.models import Model
 
 _WRITES = "adapterhub_writes"
 _BUSY_SECONDS = 60
+_RECYCLE_SECONDS = 1800
+_RUSH = 3
+_CONNECTING = {
+    "connect_timeout": 5,
+    # a server that vanished without a word is noticed within half a minute
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+}
 _BLOBS = 7_203_145_882
 """any number that nobody else locks in PostgreSQL"""
 
+_UNDONE = frozenset(["40001", "40P01"])
+"""PostgreSQL's codes for a serialization failure and a deadlock: the same transaction may work the next time"""
+_ATTEMPTS = 12
+_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
 Row = TypeVar("Row", bound=Model)
+Result = TypeVar("Result")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one process may ask of PostgreSQL; zero seconds are no limit."""
+
+    connections: int = 8
+    """kept open; three times as many more for a rush"""
+    statement_seconds: float = 0
+    lock_seconds: float = 0
+    idle_seconds: float = 0
+    """within a transaction: of a process that hangs, the locks shall not stay"""
+    waiting_seconds: float = 30
+    """for a connection of the pool"""
+
+
+UNLIMITED = Limits()
 
 
 class Database:
-    """A database and the two ways to use it."""
+    """A database and the ways to use it."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, limits: Limits = UNLIMITED) -> None:
+        self.engine = _engine(url, limits)
         self._read = sessionmaker(self.engine, expire_on_commit=False)
         self._write = sessionmaker(
             self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False
@@ -50,6 +90,24 @@ class Database:
         """A session whose changes are committed together at the end, or not at all."""
         with self._write.begin() as session:
             yield session
+
+    def transact(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` in a transaction, again where the database undid it because of others beside it.
+
+        What it changes outside the session would happen twice.
+        """
+        pause = _PAUSE_SECONDS
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with self.writing() as session:
+                    return work(session)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _UNDONE:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # spreads them, hides nothing
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        with self.writing() as session:
+            return work(session)
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -86,9 +144,23 @@ def ensure_with(
     return session.scalars(query).one()
 
 
-def _engine(url: str) -> Engine:
+def ensure_all(session: Session, model: type[Model], rows: list[dict[str, Any]]) -> None:
+    """Make those of the rows that are not there yet."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    session.execute(dialect.insert(model).on_conflict_do_nothing(), rows)
+
+
+def _engine(url: str, limits: Limits) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=24)
+        return create_engine(
+            url,
+            pool_pre_ping=True,  # a restart of the server is not seen by requests that come after it
+            pool_size=limits.connections,
+            max_overflow=_RUSH * limits.connections,
+            pool_timeout=limits.waiting_seconds,
+            pool_recycle=_RECYCLE_SECONDS,
+            connect_args={**_CONNECTING, **_options(url, limits)},
+        )
     in_memory = make_url(url).database in {None, "", ":memory:"}
     engine = create_engine(
         url,
@@ -98,6 +170,18 @@ def _engine(url: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _options(url: str, limits: Limits) -> dict[str, str]:
+    """The limits as the server keeps them for each connection; what the URL says itself wins."""
+    said = make_url(url).query.get("options", "")
+    given = {
+        "statement_timeout": limits.statement_seconds,
+        "lock_timeout": limits.lock_seconds,
+        "idle_in_transaction_session_timeout": limits.idle_seconds,
+    }
+    ours = [f"-c {name}={seconds * 1000:.0f}" for name, seconds in given.items() if seconds]
+    return {"options": " ".join([*ours, *([said] if isinstance(said, str) else said)])}
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:

@@ -43,8 +43,10 @@ def _alone(database: Database) -> Connection:
 
 
 def _lock(connection: Connection) -> None:
-    """SQLite lets one connection write anyway; PostgreSQL has to be asked."""
+    """SQLite lets one connection write anyway; PostgreSQL has to be asked, and to wait as long as it takes."""
     if connection.dialect.name == "postgresql":
+        for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 

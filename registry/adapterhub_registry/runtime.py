@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from adapterhub_registry.database import Database
+from adapterhub_registry.database import Database, Limits
 from adapterhub_registry.settings import Settings, SettingsRefused
 from adapterhub_registry.storage import BlobStore, open_store
 
@@ -45,7 +45,15 @@ def open_runtime(
         raise SettingsRefused(str(error)) from error
     return Runtime(
         settings=settings,
-        database=Database(settings.database_url),
+        database=Database(
+            settings.database_url,
+            Limits(
+                connections=settings.database_connections,
+                statement_seconds=settings.statement_seconds,
+                lock_seconds=settings.statement_seconds,
+                idle_seconds=2 * settings.statement_seconds,
+            ),
+        ),
         store=opened,
         clock=clock,
     )

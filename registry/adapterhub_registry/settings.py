@@ -28,6 +28,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """signs sessions of the web pages; default: made once, kept in `home`"""
     public_url: str | None = None
     """the address people use, where it is not the one that requests name"""
+    database_connections: int = 8
+    """to PostgreSQL, kept open by each worker; three times as many more for a rush"""
+    statement_seconds: int = 60
+    """the longest that PostgreSQL may work on one statement of a request, or wait for a lock"""
     max_blob_bytes: int = 2048 * MIB
     """the largest file"""
     max_body_bytes: int = 4 * MIB

@@ -26,22 +26,55 @@ def store() -> Iterator[BlobStore]:
         opened.remove(stored.sha256)
 
 
-def test_bytes_go_to_the_store_and_come_from_it(hub: Hub, store: BlobStore) -> None:
-    token, manifest = hub.token("ukp"), make_manifest(files=FILES)
-    contents = {sha256(content): content for content in FILES.values()}
+LARGE = secrets.token_bytes(1024 * 1024) * 33
+MIDDLING = secrets.token_bytes(2 * 1024 * 1024)
 
-    upload = hub.begin(token, manifest)
+
+def test_bytes_go_to_the_store_and_come_from_it(hub: Hub, store: BlobStore) -> None:
+    token, files = hub.token("ukp"), {**FILES, "middling.txt": MIDDLING}
+    contents = {sha256(content): content for content in files.values()}
+
+    upload = hub.begin(token, make_manifest(files=files))
     for target in upload.missing:
-        put = httpx2.put(target.url, content=contents[target.sha256], headers=target.headers)
-        assert put.status_code == 200
+        content = contents[target.sha256]
+        if target.url.startswith("/"):
+            path = target.url.removeprefix("/api/v1")
+            assert hub.call("PUT", path, token, data=content).status_code == 204
+        else:
+            put = httpx2.put(target.url, content=content, headers=target.headers)
+            assert put.status_code == 200
     version = ok(hub.call("POST", f"/uploads/{upload.id}/commit", token), wire.Version)
     sent = hub.get(f"/blobs/{sha256(FILES['README.md'])}?version={version.digest}")
+    links = ok(hub.get(f"/manifests/{version.digest}/links?count=1"), wire.Links).urls
 
-    assert all(target.url.startswith("http") for target in upload.missing)
+    presigned = {target.sha256 for target in upload.missing if target.url.startswith("http")}
+    assert presigned == {sha256(MIDDLING)}
     assert sent.status_code == 302
     assert httpx2.get(sent.headers["Location"]).content == FILES["README.md"]
     assert sent.headers["Cache-Control"] == "no-store"
-    assert [store.staged_bytes(upload.id, each) for each in contents] == [None] * 3
+    assert {sha256: httpx2.get(url).content for sha256, url in links.items()} == contents
+    assert store.staged(upload.id) == {}
+
+
+def test_parts_go_to_the_store(hub: Hub, store: BlobStore) -> None:
+    token, files = hub.token("ukp"), {**FILES, "large.txt": LARGE}
+    hub.publish(token, make_manifest(files=FILES), FILES)
+    upload = hub.begin(token, make_manifest(files=files))
+    (target,) = upload.missing
+    parts = ok(hub.get(target.url.removeprefix("/api/v1"), token), wire.Parts)
+
+    for part in parts.missing:
+        content = LARGE[part.start : part.start + part.size_bytes]
+        assert httpx2.put(part.url, content=content, headers=part.headers).status_code == 200
+    committed = hub.call("POST", f"/uploads/{upload.id}/commit", token)
+    again = httpx2.put(part.url, content=content, headers=part.headers)
+
+    assert all(part.url.startswith("http") for part in parts.missing)
+    assert committed.status_code == 201
+    assert b"".join(store.read(sha256(LARGE))) == LARGE
+    # what is put at an old address is garbage of an upload that has ended, and nobody's blob
+    assert (again.status_code, store.size_bytes(sha256(LARGE))) == (200, len(LARGE))
+    store.discard(upload.id)
 
 
 def test_the_registry_takes_bytes_for_the_store_too(hub: Hub) -> None:

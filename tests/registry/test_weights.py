@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.factories import make_weights
 
-from adapterhub_registry.service.weights import HeaderRefused, check_header
+from adapterhub_registry.service.weights import HeaderRefused, Inspection
 
 
 def made(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -20,8 +20,14 @@ def tensor(start: int, stop: int, **changes: object) -> dict[str, object]:
 
 
 def check(content: bytes, chunk: int = 3) -> None:
-    chunks = (content[at : at + chunk] for at in range(0, len(content), chunk))
-    check_header(chunks, len(content))
+    inspected(content, chunk).finish()
+
+
+def inspected(content: bytes, chunk: int = 3) -> Inspection:
+    found = Inspection(len(content))
+    for at in range(0, len(content), chunk):
+        found.watch(content[at : at + chunk])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -86,3 +92,53 @@ def test_what_the_library_writes_passes() -> None:
 def test_anything_else_is_refused(content: bytes, fault: str) -> None:
     with pytest.raises(HeaderRefused, match=fault):
         check(content)
+
+
+FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+
+
+@pytest.mark.parametrize("chunk", [7, 64, 1 << 20])
+@pytest.mark.parametrize("dtype", [*FLOATS, "BF16"])
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        pytest.param(float("nan"), "not finite", id="nan"),
+        pytest.param(float("-inf"), "not finite", id="infinite"),
+        pytest.param(-3.0, None, id="number"),
+        pytest.param(0.0, "every value is zero", id="zero"),
+    ],
+)
+def test_values_are_finite_and_not_all_zero(
+    value: float, fault: str | None, dtype: str, chunk: int
+) -> None:
+    numpy = pytest.importorskip("numpy")
+    values = numpy.zeros(101, FLOATS.get(dtype, "<f4"))
+    values[37] = value
+    data = values.tobytes()
+    if dtype == "BF16":
+        data = b"".join(data[at + 2 : at + 4] for at in range(0, len(data), 4))
+    spans = {"a": [0, 3], "b": [3, 3 + len(data)], "c": [3 + len(data), 5 + len(data)]}
+    header = {
+        "a": {"dtype": "U8", "shape": [3], "data_offsets": spans["a"]},
+        "b": {"dtype": dtype, "shape": [101], "data_offsets": spans["b"]},
+        "c": {"dtype": "I16", "shape": [1], "data_offsets": spans["c"]},
+    }
+    content = made(header, bytes(3) + data + bytes(2))
+
+    faults = inspected(content, chunk).faults("0" * 64, "a.safetensors")
+
+    assert [fault in each for each in faults if fault] == ([] if fault is None else [True])
+    assert len(faults) == (fault is not None)
+
+
+def test_integers_may_look_like_what_they_are_not() -> None:
+    ones = {"a": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}}
+
+    assert inspected(made(ones, b"\xff" * 8)).faults("0" * 64, "a.safetensors") == []
+
+
+def test_the_largest_number_is_finite() -> None:
+    numpy = pytest.importorskip("numpy")
+    data = numpy.array([-numpy.finfo("<f4").max, 1e-45], "<f4").tobytes()
+
+    assert inspected(made({"a": tensor(0, 8)}, data)).faults("0" * 64, "a.safetensors") == []

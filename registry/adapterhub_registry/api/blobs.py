@@ -31,6 +31,12 @@ class Counted(msgspec.Struct, frozen=True):
     """the digest of a version: its downloads are counted, once for each pull"""
 
 
+class Pulled(msgspec.Struct, frozen=True):
+    """Whether a version is pulled now, and not only looked at."""
+
+    count: bool = False
+
+
 @blueprint.get("/manifests/<digest>")
 @api.validate(
     resp=answers(wire.Manifest, errors.ManifestNotFound, errors.Deleted),
@@ -46,6 +52,28 @@ def manifest(digest: str) -> Response:
     response.headers.extend(lifecycle.headers(representation.version(row)))
     response.make_conditional(incoming)
     return response
+
+
+@blueprint.get("/manifests/<digest>/links")
+@api.validate(
+    resp=answers(wire.Links, errors.ManifestNotFound),
+    tags=["catalogue"],
+    security=PUBLIC,
+    operation_id="list_links",
+)
+def links(digest: str, query: Pulled) -> Response:
+    """Where all blobs of a version are read without passing through the registry, in one answer."""
+    row = catalogue.version_by_digest(session(), viewer(), digest)
+    urls: dict[str, str] = {}
+    for file in msgspec.json.decode(row.manifest, type=wire.Manifest).files:
+        link = runtime().store.download_url(file.sha256, _LINK_LIFETIME)
+        if link is None:
+            break
+        urls[file.sha256] = link
+    if urls and query.count:  # else each blob is asked for here, and counts by itself
+        _counted(row.id)
+    content = msgspec.json.encode(wire.Links(urls=urls))
+    return Response(content, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 @blueprint.get("/blobs/<sha256>")
@@ -126,8 +154,11 @@ def _count(digest: str, sha256: str) -> None:
     if not incoming.headers.get("Range", "bytes=0-").startswith("bytes=0-"):
         return
     version_id = download.counted_version(session(), viewer(), digest, sha256)
-    if version_id is None:
-        return
+    if version_id is not None:
+        _counted(version_id)
+
+
+def _counted(version_id: int) -> None:
     try:
         with change() as writing:
             download.count(writing, version_id, now())

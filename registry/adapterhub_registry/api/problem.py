@@ -2,7 +2,8 @@
 
 import msgspec
 from flask import Flask, Response, request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from werkzeug.exceptions import HTTPException
 
 from adapterhub_client.wire import Problem
@@ -12,6 +13,8 @@ from adapterhub_registry.telemetry import log
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SECONDS = 5
+_DATABASE_FAILURES = (OperationalError, InternalError, NoConnectionFree)
+"""it is down, too slow or full; it only reads, as a standby does; all connections are taken"""
 
 
 def register(app: Flask) -> None:
@@ -19,7 +22,8 @@ def register(app: Flask) -> None:
     app.register_error_handler(errors.RegistryError, refused)
     app.register_error_handler(HTTPException, _routed)
     app.register_error_handler(StoreUnreachable, _without_store)
-    app.register_error_handler(OperationalError, _without_database)
+    for kind in _DATABASE_FAILURES:
+        app.register_error_handler(kind, _without_database)
     app.register_error_handler(Exception, _failed)
 
 
@@ -70,7 +74,7 @@ def _without_store(error: StoreUnreachable) -> Response:
     return refused(errors.StoreFailed(str(error)))
 
 
-def _without_database(error: OperationalError) -> Response:
+def _without_database(error: SQLAlchemyError) -> Response:
     log.error("database failed", exc_info=error)
     return refused(errors.Unavailable("The database does not answer."))
 

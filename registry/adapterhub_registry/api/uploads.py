@@ -1,4 +1,4 @@
-"""Publish: begin, send blobs, commit."""
+"""Publish: begin, send blobs whole, in parts or many at once, commit."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from adapterhub_client import wire
 from adapterhub_registry import errors
 from adapterhub_registry.api.document import BODY, TOKEN, answers, api
 from adapterhub_registry.request import runtime, viewer
-from adapterhub_registry.service import publishing
+from adapterhub_registry.service import publishing, receiving
 from adapterhub_registry.storage.store import CHUNK_BYTES
 
 blueprint = Blueprint("uploads", __name__)
@@ -25,6 +25,13 @@ _PUBLISHER = (
     errors.NameMoved,
     errors.PrivateMembers,
     errors.Deleted,
+)
+_SENDER = (
+    errors.TokenRequired,
+    errors.MissingScope,
+    errors.UploadNotFound,
+    errors.BadRequest,
+    errors.StoreFailed,
 )
 
 
@@ -44,13 +51,9 @@ def begin(json: wire.UploadDraft) -> tuple[wire.Upload, int]:
 @api.validate(
     resp=answers(
         None,
-        errors.TokenRequired,
-        errors.MissingScope,
-        errors.UploadNotFound,
+        *_SENDER,
         errors.ContentRefused,
         errors.TooLarge,
-        errors.BadRequest,
-        errors.StoreFailed,
         status=204,
     ),
     tags=["publish"],
@@ -60,7 +63,47 @@ def begin(json: wire.UploadDraft) -> tuple[wire.Upload, int]:
 def put(upload_id: str, sha256: str) -> Response:
     """Send the bytes of one missing blob; they are hashed while they arrive."""
     incoming.max_content_length = runtime().settings.max_blob_bytes
-    publishing.receive(runtime(), viewer(), (upload_id, sha256), _received())
+    receiving.blob(runtime(), viewer(), (upload_id, sha256), _received())
+    return Response(status=204)
+
+
+@blueprint.post("/uploads/<upload_id>/blobs")
+@api.validate(
+    resp=answers(None, *_SENDER, errors.ContentRefused, errors.TooLarge, status=204),
+    tags=["publish"],
+    security=TOKEN,
+    operation_id="put_blobs",
+)
+def put_many(upload_id: str) -> Response:
+    """Send many small missing blobs at once: for each its SHA-256 as 32 bytes, then its bytes."""
+    incoming.max_content_length = receiving.BATCH_BYTES
+    receiving.batch(runtime(), viewer(), upload_id, incoming.stream.read)
+    return Response(status=204)
+
+
+@blueprint.get("/uploads/<upload_id>/blobs/<sha256>/parts")
+@api.validate(
+    resp=answers(wire.Parts, *_SENDER),
+    tags=["publish"],
+    security=TOKEN,
+    operation_id="list_parts",
+)
+def parts(upload_id: str, sha256: str) -> wire.Parts:
+    """Which parts of a large blob are there, and where the next of the missing ones go."""
+    return receiving.parts(runtime(), viewer(), (upload_id, sha256))
+
+
+@blueprint.put("/uploads/<upload_id>/blobs/<sha256>/parts/<int:number>")
+@api.validate(
+    resp=answers(None, *_SENDER, errors.ContentRefused, errors.TooLarge, status=204),
+    tags=["publish"],
+    security=TOKEN,
+    operation_id="put_part",
+)
+def put_part(upload_id: str, sha256: str, number: int) -> Response:
+    """Send one part of a large blob; a part that is sent again takes the place of the first."""
+    incoming.max_content_length = runtime().settings.max_blob_bytes
+    receiving.part(runtime(), viewer(), (upload_id, sha256, number), _received())
     return Response(status=204)
 
 

@@ -42,3 +42,14 @@ class Upload(Model):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
     version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id"))
+
+
+class UploadBlob(Model):
+    """A small blob that an upload has brought: whoever brought it need not send it again, and may commit it."""
+
+    __tablename__ = "upload_blob"
+
+    upload_id: Mapped[str] = mapped_column(
+        ForeignKey("upload.id", ondelete="CASCADE"), primary_key=True
+    )
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)

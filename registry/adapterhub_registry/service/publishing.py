@@ -1,16 +1,22 @@
 """Publish a version: blobs first, manifest last, one transaction.
 
-`begin` says which blobs are missing, `receive` takes one, `commit` hashes them all and writes the version. Hashing
-happens before the transaction, so a large push does not keep others from writing. A crash anywhere leaves the
+`begin` says which blobs are missing, `receive` and its like take them, `commit` hashes them and writes the version.
+Hashing happens before the transaction, so a large push does not keep others from writing. A crash anywhere leaves the
 catalogue as it was, or with the whole version in it, and the same push goes on from there.
+
+A blob comes by one of three ways. A large one in parts, each where the store says; a middling one whole, the same
+way; both are staged, and hashed by `commit`. A small one passes through the registry, which hashes it on the way and
+puts it at its final place; a receipt (`UploadBlob`) says that this upload brought it.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 import rfc8785
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
@@ -25,14 +31,20 @@ from adapterhub_registry.errors import (
     UploadNotFound,
 )
 from adapterhub_registry.models import Blob, Upload, Variant, Version, VersionFile
+from adapterhub_registry.models.blob import UploadBlob
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import recording, representation, rules
+from adapterhub_registry.service import receiving, recording, representation, rules
 from adapterhub_registry.service.visibility import readable, require_role, require_scope
-from adapterhub_registry.service.weights import HeaderRefused, check_header
+from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
-from adapterhub_registry.storage.store import verify
+from adapterhub_registry.storage.store import part_sizes, verify
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 _CHECKED_AT_ONCE = 500
+_AT_ONCE = 8
+"""blobs of one upload that the store is asked for side by side"""
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -42,6 +54,8 @@ class _Pending(msgspec.Struct, frozen=True):
     manifest: wire.Manifest
     known: frozenset[str]
     """blobs the viewer need not send: of versions they may read, or made themselves"""
+    brought: frozenset[str]
+    """small blobs that this upload has brought: hashed already"""
     published: wire.Version | None
 
 
@@ -53,71 +67,23 @@ def begin(runtime: Runtime, viewer: Viewer, draft: wire.UploadDraft) -> wire.Upl
         ManifestRefused: Every rule that is broken.
         PublicAlready: It shall be private, and the adapter is public.
     """
-    account_id = require_scope(viewer, "write")
-    now = runtime.clock()
+    require_scope(viewer, "write")
     broken = rules.faults(draft.manifest, runtime.settings)
     canonical = _canonical(draft.manifest, broken)
-    digest = wire.digest(draft.manifest)
-    with runtime.database.writing() as session:
-        require_role(session, viewer, draft.manifest.reference.org, "writer")
-        _, absent = recording.members(session, viewer, draft.manifest)
-        if absent:
-            raise ManifestRefused(absent)
-        full_name = draft.manifest.reference.reference.adapter
-        if draft.private and recording.is_public(session, full_name):
-            raise PublicAlready(full_name)
-        version = session.scalar(select(Version).filter_by(digest=digest))
-        upload = session.scalar(
-            select(Upload)
-            .filter_by(account_id=account_id, digest=digest, private=draft.private)
-            .where(Upload.expires_at > now)
-            .order_by(Upload.created_at.desc())
-            .limit(1)
-        )
-        if upload is None:
-            upload = Upload(
-                id=secrets.token_hex(16),
-                account_id=account_id,
-                digest=digest,
-                manifest=canonical,
-                private=draft.private,
-                created_at=now,
-                expires_at=now + runtime.upload_lifetime,
-            )
-            session.add(upload)
-        if version is not None:
-            upload.version_id = version.id
+    upload = runtime.database.transact(
+        lambda session: _begun(session, runtime, viewer, draft, canonical)
+    )
     pending = _pending(runtime, viewer, upload.id)
     return wire.Upload(
         id=upload.id,
-        digest=digest,
+        digest=upload.digest,
         missing=[] if pending.published else _missing(runtime, pending),
         expires_at=representation.moment(upload.expires_at),
         published=pending.published,
+        batch=f"/api/v1/uploads/{upload.id}/blobs",
+        small_bytes=receiving.SMALL_BYTES,
+        batch_bytes=receiving.BATCH_BYTES,
     )
-
-
-def receive(
-    runtime: Runtime, viewer: Viewer, place: tuple[str, str], chunks: Iterable[bytes]
-) -> None:
-    """Take the bytes of one blob of an upload; `place` is the upload and the blob's SHA-256.
-
-    Raises:
-        UploadNotFound: There is no such upload, or its manifest has no such blob.
-        ContentRefused: Size or hash differ; nothing was kept.
-    """
-    require_scope(viewer, "write")
-    upload_id, sha256 = place
-    with runtime.database.reading() as session:
-        upload = _upload(session, runtime, viewer, upload_id)
-    manifest = msgspec.json.decode(upload.manifest, type=wire.Manifest)
-    sizes = {file.sha256: file.size_bytes for file in manifest.files}
-    if sha256 not in sizes:
-        raise UploadNotFound(f"{upload_id}/{sha256}")
-    try:
-        runtime.store.stage(upload_id, sha256, chunks, sizes[sha256])
-    except BlobCorrupt as error:
-        raise ContentRefused([f"{sha256}: {error.fault}"]) from error
 
 
 def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Version, bool]:
@@ -140,11 +106,15 @@ def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Versi
         if again.published is None:
             raise
         return again.published, False
-    with runtime.database.writing() as session:
+
+    def write(session: Session) -> tuple[wire.Version, bool]:
         keep_blobs(session)
         _require_blobs(runtime, pending.manifest)
         row, created = recording.record(session, viewer, upload_id, runtime.clock())
-        version = representation.version(row)
+        session.execute(delete(UploadBlob).filter_by(upload_id=upload_id))
+        return representation.version(row), created
+
+    version, created = runtime.database.transact(write)
     runtime.store.discard(upload_id)
     return version, created
 
@@ -169,6 +139,51 @@ def known_blobs(session: Session, viewer: Viewer, files: Iterable[wire.File]) ->
     return frozenset(row.sha256 for row in rows if row.size_bytes == sizes[row.sha256])
 
 
+def open_upload(session: Session, runtime: Runtime, viewer: Viewer, upload_id: str) -> Upload:
+    """The viewer's upload of this id; UploadNotFound, also where it has expired."""
+    upload = session.scalar(select(Upload).filter_by(id=upload_id, account_id=viewer.account_id))
+    if upload is None or upload.expires_at <= runtime.clock():
+        raise UploadNotFound(upload_id)
+    return upload
+
+
+def _begun(
+    session: Session, runtime: Runtime, viewer: Viewer, draft: wire.UploadDraft, canonical: bytes
+) -> Upload:
+    """The row of an upload for a manifest: the one there is, or a new one."""
+    require_role(session, viewer, draft.manifest.reference.org, "writer")
+    _, absent = recording.members(session, viewer, draft.manifest)
+    if absent:
+        raise ManifestRefused(absent)
+    full_name = draft.manifest.reference.reference.adapter
+    if draft.private and recording.is_public(session, full_name):
+        raise PublicAlready(full_name)
+    account_id, now = require_scope(viewer, "write"), runtime.clock()
+    digest = wire.digest(draft.manifest)
+    upload = session.scalar(
+        select(Upload)
+        .filter_by(account_id=account_id, digest=digest, private=draft.private)
+        .where(Upload.expires_at > now)
+        .order_by(Upload.created_at.desc())
+        .limit(1)
+    )
+    if upload is None:
+        upload = Upload(
+            id=secrets.token_hex(16),
+            account_id=account_id,
+            digest=digest,
+            manifest=canonical,
+            private=draft.private,
+            created_at=now,
+            expires_at=now + runtime.upload_lifetime,
+        )
+        session.add(upload)
+    version = session.scalar(select(Version).filter_by(digest=digest))
+    if version is not None:
+        upload.version_id = version.id
+    return upload
+
+
 def _canonical(manifest: wire.Manifest, broken: list[str]) -> bytes:
     if broken:
         raise ManifestRefused(broken)
@@ -178,16 +193,9 @@ def _canonical(manifest: wire.Manifest, broken: list[str]) -> bytes:
         raise ManifestRefused([f"it has no canonical form: {error}"]) from error
 
 
-def _upload(session: Session, runtime: Runtime, viewer: Viewer, upload_id: str) -> Upload:
-    upload = session.scalar(select(Upload).filter_by(id=upload_id, account_id=viewer.account_id))
-    if upload is None or upload.expires_at <= runtime.clock():
-        raise UploadNotFound(upload_id)
-    return upload
-
-
 def _pending(runtime: Runtime, viewer: Viewer, upload_id: str) -> _Pending:
     with runtime.database.reading() as session:
-        upload = _upload(session, runtime, viewer, upload_id)
+        upload = open_upload(session, runtime, viewer, upload_id)
         manifest = msgspec.json.decode(upload.manifest, type=wire.Manifest)
         row = None
         if upload.version_id is not None:
@@ -198,81 +206,124 @@ def _pending(runtime: Runtime, viewer: Viewer, upload_id: str) -> _Pending:
             upload,
             manifest,
             known_blobs(session, viewer, manifest.files),
+            frozenset(session.scalars(select(UploadBlob.sha256).filter_by(upload_id=upload_id))),
             None if row is None else representation.version(row),
         )
 
 
 def _missing(runtime: Runtime, pending: _Pending) -> list[wire.UploadTarget]:
-    lifetime = pending.upload.expires_at - runtime.clock()
-    missing = []
-    for sha256, size_bytes in _blobs(pending.manifest).items():
-        if _is_here(runtime, pending, sha256, size_bytes):
-            continue
-        target = runtime.store.upload_target(pending.upload.id, sha256, size_bytes, lifetime)
-        url = f"/api/v1/uploads/{pending.upload.id}/blobs/{sha256}"
-        missing.append(
-            wire.UploadTarget(
-                sha256=sha256,
-                size_bytes=size_bytes,
-                url=url if target is None else target.url,
-                headers={} if target is None else target.headers,
-            )
+    blobs = blob_sizes(pending.manifest)
+    staged = runtime.store.staged(pending.upload.id)
+    # of what is staged the store said the size in one answer; of the rest it has to be asked one by one
+    asked = [sha256 for sha256 in blobs if sha256 in pending.known | pending.brought]
+    held = dict(zip(asked, _side_by_side(lambda each: _size(runtime, each), asked), strict=True))
+    return [
+        _target(runtime, pending, sha256, size_bytes)
+        for sha256, size_bytes in blobs.items()
+        if size_bytes not in {staged.get(sha256), held.get(sha256)}
+    ]
+
+
+def _target(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> wire.UploadTarget:
+    url = f"/api/v1/uploads/{pending.upload.id}/blobs/{sha256}"
+    if part_sizes(size_bytes):
+        return wire.UploadTarget(
+            sha256=sha256, size_bytes=size_bytes, url=f"{url}/parts", in_parts=True
         )
-    return missing
+    target = None
+    if size_bytes > receiving.SMALL_BYTES:
+        lifetime = pending.upload.expires_at - runtime.clock()
+        target = runtime.store.upload_target(pending.upload.id, sha256, size_bytes, lifetime)
+    return wire.UploadTarget(
+        sha256=sha256,
+        size_bytes=size_bytes,
+        url=url if target is None else target.url,
+        headers={} if target is None else target.headers,
+    )
 
 
-def _blobs(manifest: wire.Manifest) -> dict[str, int]:
+def blob_sizes(manifest: wire.Manifest) -> dict[str, int]:
+    """The size of each blob, by its SHA-256."""
     return {file.sha256: file.size_bytes for file in manifest.files}
 
 
-def _is_here(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> bool:
-    if sha256 in pending.known:
-        try:
-            return runtime.store.size_bytes(sha256) == size_bytes
-        except BlobMissing:
-            return False  # lost from the store: whoever still has it may bring it back
-    return runtime.store.staged_bytes(pending.upload.id, sha256) == size_bytes
+def _size(runtime: Runtime, sha256: str) -> int | None:
+    try:
+        return runtime.store.size_bytes(sha256)
+    except BlobMissing:
+        return None  # lost from the store: whoever still has it may bring it back
+
+
+def _side_by_side(work: Callable[[Item], Found], items: list[Item]) -> list[Found]:
+    """Do the same with each, in threads where there are several: an object store answers many at once."""
+    if len(items) <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(items))) as pool:
+        return list(pool.map(work, items))
 
 
 def _verify(runtime: Runtime, pending: _Pending) -> None:
-    """Hash every blob of the manifest and give it its final place."""
-    missing, refused = [], []
-    weights = {file.sha256 for file in pending.manifest.files if file.path.endswith(rules.WEIGHTS)}
-    for sha256, size_bytes in _blobs(pending.manifest).items():
+    """Hash every blob of the manifest, give it its final place, and look into those that are weights."""
+    staged = runtime.store.staged(pending.upload.id)
+    weights = {file.sha256: file.path for file in pending.manifest.files if _has_weights(file)}
+
+    def settle(blob: tuple[str, int]) -> Inspection | Exception | None:
+        sha256, size_bytes = blob
+        inspection = Inspection(size_bytes) if sha256 in weights else None
         try:
-            _promote(runtime, pending, sha256, size_bytes)
-            if sha256 in weights:
-                check_header(runtime.store.read(sha256), size_bytes)
-        except BlobMissing:
+            _settle(runtime, pending, blob, staged, inspection)
+        except (BlobMissing, BlobCorrupt) as error:
+            return error
+        return inspection
+
+    blobs = list(blob_sizes(pending.manifest).items())
+    missing, refused = [], []
+    for (sha256, _), outcome in zip(blobs, _side_by_side(settle, blobs), strict=True):
+        if isinstance(outcome, BlobMissing):
             missing.append(sha256)
-        except BlobCorrupt as error:
-            refused.append(f"{sha256}: {error.fault}")
-        except HeaderRefused as error:
-            refused.append(f"{sha256} is no safetensors file: {error}")
+        elif isinstance(outcome, BlobCorrupt):
+            refused.append(f"{sha256}: {outcome.fault}")
+        elif isinstance(outcome, Inspection):
+            refused.extend(outcome.faults(sha256, weights[sha256]))
     if refused:
         raise ContentRefused(refused)
     if missing:
         raise UploadIncomplete(missing)
 
 
+def _has_weights(file: wire.File) -> bool:
+    return file.path.endswith(rules.WEIGHTS)
+
+
+def _settle(
+    runtime: Runtime,
+    pending: _Pending,
+    blob: tuple[str, int],
+    staged: Mapping[str, int],
+    inspection: Inspection | None,
+) -> None:
+    sha256, size_bytes = blob
+    store, watch = runtime.store, None if inspection is None else inspection.watch
+    if part_sizes(size_bytes) and staged.get(sha256, size_bytes) < size_bytes:
+        raise BlobMissing(sha256)  # parts are still to come; those that came stay
+    if sha256 in staged:
+        store.promote(pending.upload.id, sha256, size_bytes, watch)
+    elif sha256 in pending.brought and watch is None:
+        return  # hashed when it came; the transaction looks whether it is still there
+    elif sha256 in pending.known | pending.brought:
+        try:
+            verify(sha256, store.read(sha256), size_bytes, watch)
+        except BlobCorrupt as error:
+            fault = f"The store has lost the bytes of {sha256!r}: {error.fault}."
+            raise StoreFailed(fault) from error
+    else:
+        raise BlobMissing(sha256)
+
+
 def _require_blobs(runtime: Runtime, manifest: wire.Manifest) -> None:
     """Garbage collection may have taken a blob between its hash and the transaction."""
-    gone = []
-    for sha256 in _blobs(manifest):
-        try:
-            runtime.store.size_bytes(sha256)
-        except BlobMissing:
-            gone.append(sha256)
+    blobs = list(blob_sizes(manifest))
+    sizes = _side_by_side(lambda sha256: _size(runtime, sha256), blobs)
+    gone = [sha256 for sha256, size_bytes in zip(blobs, sizes, strict=True) if size_bytes is None]
     if gone:
         raise UploadIncomplete(gone)
-
-
-def _promote(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> None:
-    store = runtime.store
-    if store.staged_bytes(pending.upload.id, sha256) is not None or sha256 not in pending.known:
-        store.promote(pending.upload.id, sha256, size_bytes)
-        return
-    try:
-        verify(sha256, store.read(sha256), size_bytes)
-    except BlobCorrupt as error:
-        raise StoreFailed(f"The store has lost the bytes of {sha256!r}: {error.fault}.") from error

@@ -1,15 +1,23 @@
-"""What a safetensors file must look like, read from its header alone: no tensor is loaded."""
+"""What a safetensors file must look like: its header, and values that are finite. No tensor is loaded.
+
+The file is looked at while it is hashed, a chunk at a time. A value that is not finite has an exponent of ones alone;
+whole chunks are searched for one at once, as one long integer: its bits masked to the exponents, and one added to
+each, which carries into the bit above exactly where all were ones.
+"""
 
 import json
-from collections.abc import Iterator
+from functools import lru_cache
 from math import prod
 from typing import Any
+
+import msgspec
 
 _LENGTH_BYTES = 8
 _HEADER_LIMIT = 16 * 1024 * 1024
 _MOST_DIMENSIONS = 16
 _LARGEST = 2**53
 """no file is so large, and products of smaller numbers stay cheap"""
+_EXPONENTS = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}
 _BITS = {
     "BOOL": 8,
     "F4": 4,
@@ -40,40 +48,144 @@ class HeaderRefused(Exception):
     """The file is no safetensors file; says why."""
 
 
-def check_header(chunks: Iterator[bytes], size_bytes: int) -> None:
-    """Check that a file is what its name says: length, JSON, and tensors that fill it without gap or overlap.
+class Tensor(msgspec.Struct, frozen=True):
+    """A tensor as the header describes it; `start` and `stop` count from the header's end."""
 
-    Raises:
-        HeaderRefused: Says what is wrong.
-    """
-    head = _take(chunks, _LENGTH_BYTES, b"")
-    length = int.from_bytes(head[:_LENGTH_BYTES], "little")
-    if len(head) < _LENGTH_BYTES or length > min(_HEADER_LIMIT, size_bytes - _LENGTH_BYTES):
-        raise HeaderRefused(f"a header of {length} bytes does not fit")
-    content = _take(chunks, _LENGTH_BYTES + length, head)[_LENGTH_BYTES : _LENGTH_BYTES + length]
-    spans = sorted(
-        _span(name, tensor) for name, tensor in _parsed(content).items() if name != "__metadata__"
-    )
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Inspection:
+    """Looks into a safetensors file of a known size as its bytes go by."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+        self._head = bytearray()
+        self._left: list[Tensor] | None = None
+        self._at = 0
+        self._rest = b""
+        self._refusal: str | None = None
+        self._unbounded: str | None = None
+        self._is_zero = True
+        self.tensors: dict[str, Tensor] = {}
+
+    def watch(self, chunk: bytes) -> None:
+        """Take the next bytes of the file."""
+        if self._refusal is not None:
+            return
+        if self._left is None:
+            self._head += chunk
+            try:
+                chunk = self._read_header()
+            except HeaderRefused as error:
+                self._refusal = str(error)
+                return
+        if self._left:
+            self._look(chunk)
+
+    def finish(self) -> None:
+        """Take note that the bytes have ended.
+
+        Raises:
+            HeaderRefused: It is no safetensors file.
+        """
+        if self._left is None and self._refusal is None:
+            self._refusal = f"a header of {_length(self._head)} bytes does not fit"
+        if self._refusal is not None:
+            raise HeaderRefused(self._refusal)
+
+    def faults(self, sha256: str, path: str) -> list[str]:
+        """What is wrong with the file, as sentences without their full stop; asked at its end."""
+        try:
+            self.finish()
+        except HeaderRefused as error:
+            return [f"{sha256} is no safetensors file: {error}"]
+        if self._unbounded is not None:
+            return [f"{path}: the tensor {self._unbounded!r} has values that are not finite"]
+        if self._is_zero and any(tensor.stop > tensor.start for tensor in self.tensors.values()):
+            return [f"{path}: every value is zero"]
+        return []
+
+    def _read_header(self) -> bytes:
+        """Read the header once it is there; what comes after it."""
+        head = self._head
+        if len(head) < _LENGTH_BYTES:
+            return b""
+        length = _length(head)
+        if length > min(_HEADER_LIMIT, self._size_bytes - _LENGTH_BYTES):
+            raise HeaderRefused(f"a header of {length} bytes does not fit")
+        end = _LENGTH_BYTES + length
+        if len(head) < end:
+            return b""
+        tensors = _tensors(bytes(head[_LENGTH_BYTES:end]), self._size_bytes - end)
+        self.tensors = {tensor.name: tensor for tensor in tensors}
+        self._left = [tensor for tensor in reversed(tensors) if tensor.stop > tensor.start]
+        rest = bytes(head[end:])
+        head.clear()
+        return rest
+
+    def _look(self, chunk: bytes) -> None:
+        """Search the values of a chunk, tensor by tensor; what ends within a value waits for the next."""
+        content, at = (self._rest + chunk) if self._rest else chunk, 0
+        view = memoryview(content)
+        while self._left and at < len(content):
+            tensor = self._left[-1]
+            width = max(1, _BITS[tensor.dtype] // 8)
+            length = min(tensor.stop - self._at, len(content) - at)
+            whole = length - length % width
+            self._search(tensor, view[at : at + whole])
+            at += whole
+            self._at += whole
+            if self._at < tensor.stop:
+                break
+            self._left.pop()
+        self._rest = content[at:]
+
+    def _search(self, tensor: Tensor, values: memoryview) -> None:
+        number = int.from_bytes(values, "little")
+        self._is_zero = self._is_zero and number == 0
+        exponent = _EXPONENTS.get(tensor.dtype)
+        if exponent is None or self._unbounded is not None:
+            return
+        bits = _BITS[tensor.dtype]
+        mask, one, above = _lanes(exponent, bits, len(values) * 8 // bits)
+        if ((number & mask) + one) & above:
+            self._unbounded = tensor.name
+
+
+@lru_cache(maxsize=16)
+def _lanes(exponent: int, bits: int, count: int) -> tuple[int, int, int]:
+    """The exponents' bits of so many values, the lowest of each, and the bit above each."""
+
+    def repeated(value: int) -> int:
+        return int.from_bytes(value.to_bytes(bits // 8, "little") * count, "little")
+
+    return repeated(exponent), repeated(exponent & -exponent), repeated(1 << (bits - 1))
+
+
+def _length(head: bytes | bytearray) -> int:
+    return int.from_bytes(head[:_LENGTH_BYTES], "little")
+
+
+def _tensors(header: bytes, size_bytes: int) -> list[Tensor]:
+    """The tensors in the order of their bytes, which they fill without gap or overlap."""
+    described = [
+        _tensor(name, each) for name, each in _parsed(header).items() if name != "__metadata__"
+    ]
+    tensors = sorted(described, key=lambda tensor: (tensor.start, tensor.stop))
     end = 0
-    for start, stop, name in spans:
-        if start != end:
-            raise HeaderRefused(f"the tensor {name!r} starts at {start}, not at {end}")
-        end = stop
-    if end != size_bytes - _LENGTH_BYTES - length:
-        raise HeaderRefused(
-            f"the tensors take {end} bytes of {size_bytes - _LENGTH_BYTES - length}"
-        )
-
-
-def _take(chunks: Iterator[bytes], length: int, taken: bytes) -> bytes:
-    parts, held = [taken], len(taken)
-    while held < length:
-        chunk = next(chunks, b"")
-        if not chunk:
-            break
-        parts.append(chunk)
-        held += len(chunk)
-    return b"".join(parts)
+    for tensor in tensors:
+        if tensor.start != end:
+            raise HeaderRefused(
+                f"the tensor {tensor.name!r} starts at {tensor.start}, not at {end}"
+            )
+        end = tensor.stop
+    if end != size_bytes:
+        raise HeaderRefused(f"the tensors take {end} bytes of {size_bytes}")
+    return tensors
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
@@ -96,7 +208,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _span(name: str, tensor: object) -> tuple[int, int, str]:
+def _tensor(name: str, tensor: object) -> Tensor:
     if not isinstance(tensor, dict) or set(tensor) != {"dtype", "shape", "data_offsets"}:
         raise HeaderRefused(f"the tensor {name!r} lacks dtype, shape or data_offsets")
     dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
@@ -107,7 +219,7 @@ def _span(name: str, tensor: object) -> tuple[int, int, str]:
     start, stop = offsets
     if prod(shape) * _BITS[dtype] != 8 * (stop - start):
         raise HeaderRefused(f"the tensor {name!r} does not have the bytes of its shape")
-    return start, stop, name
+    return Tensor(name, dtype, tuple(shape), start, stop)
 
 
 def _counts(values: object) -> bool:

@@ -5,7 +5,7 @@ once as well. Elsewhere the layer's input is copied. The layers that follow are 
 like of the original batch, and get copies of these. A decoder beside an encoder gets copies of all it is called with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import Block, Expression, Parallel
 from adapterhub_client.compose.masks import MaskHooks
-from adapterhub_client.compose.methods import bitfit
+from adapterhub_client.compose.methods import bitfit, prompt
+from adapterhub_client.compose.methods.prompt import Prompt
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
@@ -31,6 +32,8 @@ class Copies(NamedTuple):
     """the slot or layer where the copies are made; None for the embeddings' output"""
     is_in_decoder: bool = False
     """whether that is in a decoder beside an encoder, which gets copies of all its inputs"""
+    is_of_inputs: bool = False
+    """whether all that the model is called with is copied"""
 
     @property
     def slot(self) -> Place | None:
@@ -57,6 +60,8 @@ def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | 
         )
     names = {name for block in blocks for name in expression.leaves(block)}
     used = {key for name in names for key in shelf.adapters[name].places}
+    if any(module.config.is_input for module in _prompts(shelf, names)):
+        return Copies(counts.pop(), is_of_inputs=True)
     at_once = used & {"invertible", "prompt"} or any(bitfit.MARK in key for key in used)
     if at_once or backbone.architecture.is_layer_shared:
         return Copies(counts.pop())
@@ -68,6 +73,10 @@ def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | 
 
 def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
     """Register the hooks that copy; each handle removes one."""
+    if copies.is_of_inputs:
+        inputs = _Inputs(copies.number)
+        yield backbone.module.register_forward_pre_hook(inputs, with_kwargs=True)
+        return
     if copies.place is None:
         embeddings = backbone.module.get_submodule(backbone.architecture.embeddings)
         yield from MaskHooks(backbone, lambda mask: _copied(mask, copies.number)).install()
@@ -75,7 +84,7 @@ def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
     begin = 0 if copies.place is None else copies.place.layer
     decoder = backbone.decoder
     if decoder is not None:
-        yield decoder.register_forward_pre_hook(_DecoderInputs(copies.number), with_kwargs=True)
+        yield decoder.register_forward_pre_hook(_Inputs(copies.number), with_kwargs=True)
     for number, layer in enumerate(backbone.layers[: backbone.first_decoder_layer]):
         if number < begin:
             continue
@@ -85,8 +94,8 @@ def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
             yield layer.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
 
 
-class _DecoderInputs:
-    """What a decoder beside an encoder is called with, over all copies, of which the encoder may have made its own."""
+class _Inputs:
+    """What a model is called with, or its decoder beside an encoder, over all copies; the encoder may have its own."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -135,6 +144,14 @@ class _LayerInputs:
         if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] * self._count == rows:
             return _copied(value, self._count)
         return value
+
+
+def _prompts(shelf: Shelf, names: Iterable[str]) -> Iterator[Prompt]:
+    for name in names:
+        places = shelf.adapters[name].places
+        module = places[prompt.KEY] if prompt.KEY in places else None  # noqa: SIM401 - no dict
+        if isinstance(module, Prompt):
+            yield module
 
 
 def _copied(tensor: Tensor, count: int) -> Tensor:

@@ -1,4 +1,6 @@
-"""Folders of the PEFT library: LoRA, DoRA and (IA)3 read into our methods, and written so that PEFT loads them.
+"""Folders of the PEFT library, read into our methods, and written so that PEFT loads them.
+
+LoRA, DoRA and (IA)3, prefixes and prompts.
 
 PEFT itself is not needed. A folder is read by way of the one that the `adapters` library would have written, so that
 every check is made once. What one side can say and the other cannot is refused with the name of the option.
@@ -15,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapterhub_client.compose import folder as folders
-from adapterhub_client.compose import peftlinear
+from adapterhub_client.compose import peftlinear, peftprompt
 from adapterhub_client.compose.errors import IncompatibleAdapter
 from adapterhub_client.compose.folder import Files
 from adapterhub_client.compose.methods import method
@@ -28,6 +30,7 @@ from adapterhub_client.wire import BASE_FINGERPRINT_FILE, MANIFEST_FILE
 
 FILES = Files("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 NAME = "adapter"
+_WRAPPED = "base_model.model."
 _ROOT = re.compile(r"^base_model\.(model\.)?")
 _BESIDE = (*folders.HEAD, BASE_FINGERPRINT_FILE, MANIFEST_FILE)
 _TASKS = {
@@ -35,11 +38,12 @@ _TASKS = {
     "TOKEN_CLS": "ForTokenClassification",
     "QUESTION_ANS": "ForQuestionAnswering",
 }
-_READERS = {"LORA": peftlinear.read_lora, "IA3": peftlinear.read_ia3}
-# Both put something before the input, but count its positions otherwise: no weights make up for that.
-_OTHERWISE = {
-    "PREFIX_TUNING": "PEFT counts the positions of the input on from the prefix",
-    "PROMPT_TUNING": "PEFT puts the prompt before positions and norm are added, the format here behind them",
+_READERS = {
+    "LORA": peftlinear.read_lora,
+    "IA3": peftlinear.read_ia3,
+    "PREFIX_TUNING": peftprompt.read_prefix,
+    "PROMPT_TUNING": peftprompt.read_prompt,
+    "P_TUNING": peftprompt.read_prompt,
 }
 
 
@@ -60,9 +64,8 @@ def converted(folder: Path, backbone: Backbone) -> Iterator[Path]:
     config, tensors = folders.read_folder(folder, FILES)
     kind = str(config.get("peft_type"))
     if kind not in _READERS:
-        why = _OTHERWISE.get(kind, "none of our methods computes it")
         raise CompositionError(
-            f"'{folder}' holds a {kind} adapter of PEFT, which cannot be read: {why}.",
+            f"'{folder}' holds a {kind} adapter of PEFT, which none of our methods computes.",
             hint="known: " + ", ".join(_READERS),
         )
     start = backbone.prefix + "."
@@ -87,13 +90,18 @@ def write(
         CompositionError: PEFT has nothing like it; names the option.
     """
     start = f"{backbone.prefix}." if backbone.has_static_head else ""
-    written = peftlinear.write(name, adapter, backbone, start, model)
-    tensors = dict(written.tensors)
+    if isinstance(adapter.config, peftprompt.KINDS):
+        # PEFT does not wrap the model for these, and does not call their tensor a part of it.
+        written, root = peftprompt.write(name, adapter, backbone), "base_model."
+        tensors = dict(written.tensors)
+    else:
+        written, root = peftlinear.write(name, adapter, backbone, start, model), _WRAPPED
+        tensors = {f"{root}{key}": tensor for key, tensor in written.tensors.items()}
     modules_to_save = None
     if adapter.trained_with_base_head:
         head = StaticHead.of(model).tensors()
         modules_to_save = sorted({key.partition(".")[0] for key in head})
-        tensors |= head
+        tensors |= {f"{root}{key}": tensor for key, tensor in head.items()}
     config = {
         "base_model_name_or_path": getattr(backbone.config, "name_or_path", None) or None,
         "inference_mode": True,
@@ -107,17 +115,21 @@ def write(
         },
         **written.config,
     }
-    named = {f"base_model.model.{key}": value for key, value in tensors.items()}
-    folders.write_folder(folder, FILES, config, named, "safetensors")
+    folders.write_folder(folder, FILES, config, tensors, "safetensors")
 
 
 def _write_adapter(place: Path, found: Found, backbone: Backbone) -> None:
     config: Any = method.read(found.config, backbone)
     modules = method.build(config, backbone, empty=True)
     tensors: dict[str, Tensor] = {}
-    owners = {id(module): key for key, module in modules.items()}
+    owners = {
+        id(part): (key, f"{path}." if path else "")
+        for key, module in modules.items()
+        for path, part in module.named_modules()
+    }
     for entry in method.entries(config, modules, backbone, NAME):
-        tensors[entry.keys[0]] = found.tensors[owners[id(entry.owner)]][entry.name]
+        key, path = owners[id(entry.owner)]
+        tensors[entry.keys[0]] = found.tensors[key][path + entry.name]
     envelope = {"config": config.to_dict(), "version": folders.VERSION}
     folders.write_folder(place, folders.ADAPTER, envelope, tensors, "safetensors")
 

@@ -18,7 +18,7 @@ from adapterhub_client.compose.shelf import LoadedAdapter
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Projection
 from adapterhub_client.errors import CompositionError
-from adapterhub_client.formats.method import Lora
+from adapterhub_client.formats.method import Lora, MethodConfig
 
 Options = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -42,7 +42,7 @@ _LETTERS = {"query": "q", "key": "k", "value": "v"}
 class Found(NamedTuple):
     """An adapter of PEFT in our words."""
 
-    config: Lora
+    config: MethodConfig
     tensors: dict[str, dict[str, Tensor]]
     """by place, and by the names our modules have for them"""
     rest: dict[str, Tensor]
@@ -321,7 +321,7 @@ def _require_expressible(name: str, config: Any) -> None:  # noqa: ANN401 - any 
     if not isinstance(config, Lora):
         raise CompositionError(
             f"The adapter {name!r} is a {type(config).__name__}, which PEFT has not, or computes otherwise.",
-            hint="for format='peft' there are LoRA, DoRA and (IA)3; save it without",
+            hint="for format='peft' there are LoRA, DoRA, (IA)3, prefixes and prompts; save it without",
         )
     is_scale = config.composition_mode == "scale"
     asked = {

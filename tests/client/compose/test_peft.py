@@ -1,12 +1,11 @@
 """Folders of PEFT: what it wrote gives its numbers here, and what is written here gives ours there."""
 
 import copy
-import json
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from adapterhub_client import compose
 from adapterhub_client.compose import IncompatibleAdapter
@@ -14,107 +13,31 @@ from adapterhub_client.errors import CompositionError, NotAnAdapter
 from adapterhub_client.formats import folder as formats
 
 from .conftest import make_adapted, make_model, randomise
+from .peft_folders import (
+    CLASSIFIER,
+    TOLERANCE,
+    answer,
+    both_ways,
+    edit,
+    gpt2,
+    ia3,
+    llama,
+    lora,
+    options,
+    peft,
+    same_bits,
+    weights,
+    written_by_peft,
+)
 
-peft = pytest.importorskip("peft")
 # PEFT's own, on the newest transformers; nothing here gives a cause for any.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-TOLERANCE = 1e-5
-CLASSIFIER = transformers.AutoModelForSequenceClassification
 TARGETS = {
     "bert": ["query", "value", "intermediate.dense"],
     "roberta": ["query", "key"],
     "distilbert": ["q_lin", "v_lin", "lin1"],
 }
-LLAMA = {
-    "vocab_size": 96,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 64,
-}
-VIRTUAL = {"task_type": "FEATURE_EXTRACTION", "num_virtual_tokens": 3}
-GPT2 = {"vocab_size": 96, "n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 4}
-
-
-def llama():
-    torch.manual_seed(7)
-    return transformers.AutoModel.from_config(transformers.LlamaConfig(**LLAMA)).eval()
-
-
-def gpt2():
-    torch.manual_seed(7)
-    return transformers.AutoModel.from_config(transformers.GPT2Config(**GPT2)).eval()
-
-
-def lora(targets, **changes):
-    options = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1} | changes
-    return peft.LoraConfig(target_modules=targets, **options)
-
-
-def ia3(targets, of_inputs=()):
-    return peft.IA3Config(target_modules=targets, feedforward_modules=list(of_inputs))
-
-
-def train(model):
-    """Weights that are seen, as if it had been trained."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator) * 0.2
-            if "ia3" in name or "magnitude" in name:
-                parameter.mul_(1 + noise)
-            elif parameter.requires_grad:
-                parameter.copy_(noise)
-    return model.eval()
-
-
-def written_by_peft(folder, model, config):
-    """A folder of PEFT, and what its model puts out."""
-    theirs = train(peft.get_peft_model(copy.deepcopy(model), config))
-    theirs.save_pretrained(folder)
-    return theirs
-
-
-def weights(folder):
-    return load_file(folder / "adapter_model.safetensors")
-
-
-def options(folder):
-    return json.loads((folder / "adapter_config.json").read_text())
-
-
-def edit(folder, **changes):
-    (folder / "adapter_config.json").write_text(json.dumps(options(folder) | changes))
-
-
-@torch.no_grad()
-def answer(model, inputs):
-    output = model(**inputs)
-    return output.logits if "logits" in output else output.last_hidden_state
-
-
-def both_ways(model, config, folder, inputs):
-    """How far PEFT's outputs are from ours, and from PEFT's again after we wrote the folder anew."""
-    theirs = written_by_peft(folder, model, config)
-    adapted = compose.attach(copy.deepcopy(model))
-    adapted.activate(adapted.load(folder, name="x"), head=False)
-    ours = answer(adapted, inputs)
-    adapted.save("x", folder / "back", format="peft")
-    again = peft.PeftModel.from_pretrained(copy.deepcopy(model), folder / "back").eval()
-    report = again.load_adapter(str(folder / "back"), "again")
-    assert not report.unexpected_keys
-    assert not [key for key in report.missing_keys if ".again." in key]
-    expected = answer(theirs, inputs)
-    assert (expected - answer(model, inputs)).abs().max() > 1e-2  # it is seen
-    return (ours - expected).abs().max(), (answer(again, inputs) - expected).abs().max()
-
-
-def same_bits(folder):
-    """Whether what we wrote is what PEFT wrote."""
-    before, after = weights(folder), weights(folder / "back")
-    return before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -271,7 +194,8 @@ def test_a_head_of_the_model_itself_goes_along(tmp_path, inputs):
         pytest.param("vera", "vera_d", id="vera"),
         pytest.param("ia3[alpha=2]", "alpha=2", id="ia3 with an alpha"),
         pytest.param("lora|seq_bn", "Union", id="a union"),
-        pytest.param("prefix_tuning_flat", "PrefixTuning.* computes otherwise", id="a prefix"),
+        pytest.param("prefix_tuning_flat", "counts_positions=False", id="a prefix"),
+        pytest.param("prompt_tuning", "is_input=False", id="a prompt"),
     ],
 )
 def test_what_peft_cannot_express_is_refused_and_nothing_is_written(method, option, tmp_path):
@@ -294,8 +218,6 @@ def test_what_peft_cannot_express_is_refused_and_nothing_is_written(method, opti
             "feedforward_modules", id="ia3 of inputs",
         ),
         pytest.param(lambda: peft.LoHaConfig(target_modules=["query"]), "LOHA", id="another method"),
-        pytest.param(lambda: peft.PrefixTuningConfig(**VIRTUAL), "positions", id="prefix"),
-        pytest.param(lambda: peft.PromptTuningConfig(**VIRTUAL), "positions", id="prompt"),
     ],
 )  # fmt: skip
 def test_what_we_cannot_express_is_refused_and_nothing_is_loaded(config, fact, tmp_path):

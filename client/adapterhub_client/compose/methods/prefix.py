@@ -1,5 +1,6 @@
 """Prefix tuning: trained keys and values before those of the input, in every attention."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -21,6 +22,8 @@ KEY = "prefix"
 NORMAL_STD = 0.02
 # A config chooses among these; all other attentions have a prefix always.
 CHOSEN = ("encoder_prefix", "cross_prefix")
+# Models whose positions are the numbers of the tokens that are no padding.
+COUNTS_TOKENS = ("roberta", "xlm-roberta")
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -156,6 +159,8 @@ def check(config: PrefixTuning, backbone: Backbone) -> None:
                 f"Prefixes cannot act in {type(module).__name__}: it computes its attention by itself, "
                 "not by one of transformers' attention functions."
             )
+    if config.counts_positions:
+        _require_positions(backbone)
 
 
 def goes_through_interface(module: nn.Module) -> bool:
@@ -186,7 +191,7 @@ def build(config: PrefixTuning, backbone: Backbone, *, empty: bool) -> dict[str,
         numbers[place.spot.name] = number + 1
     parts: dict[str, nn.Module] = {}
     for location, layers in numbers.items():
-        shape = Shape(layers, *_heads(backbone), config.prefix_length)
+        shape = Shape(layers, *heads_of(backbone), config.prefix_length)
         parts[location] = (
             Flat(shape, kept) if config.flat else Reparametrised(config, shape, size, kept)
         )
@@ -215,6 +220,15 @@ def entries(
         for own, _ in module.named_parameters():
             end = own.removeprefix("gate.")
             yield Entry(module, own, (f"{place.key}.prefix_tuning.prefix_gates.{name}.{end}",))
+
+
+def heads_of(backbone: Backbone) -> tuple[int, int]:
+    """How many heads keys have, and the features of each."""
+    config = backbone.config
+    heads: int = config.num_attention_heads
+    kept = getattr(config, "num_key_value_heads", None) or heads
+    given = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
+    return int(kept), int(given or backbone.hidden_size // heads)
 
 
 def eject(adapter: LoadedAdapter) -> None:
@@ -250,6 +264,28 @@ _KEYS = {
 }
 
 
+def _require_positions(backbone: Backbone) -> None:
+    """Refuse models to which PEFT cannot hand a prefix, or in which it would not be seen by all tokens.
+
+    Raises:
+        CompositionError: Names the model, and why.
+    """
+    names = inspect.signature(backbone.module.forward).parameters
+    kinds = getattr(backbone.config, "layer_types", None)
+    window = getattr(backbone.config, "sliding_window", None)
+    slides = "sliding_attention" in kinds if kinds else window is not None
+    why = None
+    if backbone.decoder is not None or not {"position_ids", "past_key_values"} <= set(names):
+        why = "they do not take positions and a cache"
+    elif slides:
+        why = "their attention slides past a prefix"
+    if why is not None:
+        raise CompositionError(
+            f"Positions of {backbone.model_type!r} models cannot count on from a prefix: {why}.",
+            hint="leave out `counts_positions`",
+        )
+
+
 @torch.no_grad()
 def _initialise(config: PrefixTuning, modules: Mapping[str, nn.Module]) -> None:
     for part in cast("Prefix", modules[KEY]).parts.values():
@@ -274,12 +310,3 @@ def _arranged(flat: Tensor, shape: Shape) -> Tensor:
     """Position by position as in a file, to layer by layer: (2 * layers, heads, length, features)."""
     view = flat.reshape(shape.length, 2 * shape.layers, shape.heads, shape.features)
     return view.permute(1, 2, 0, 3)
-
-
-def _heads(backbone: Backbone) -> tuple[int, int]:
-    """How many heads keys have, and the features of each."""
-    config = backbone.config
-    heads: int = config.num_attention_heads
-    kept = getattr(config, "num_key_value_heads", None) or heads
-    given = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
-    return int(kept), int(given or backbone.hidden_size // heads)

@@ -31,6 +31,26 @@ REFUSED = frozenset(
         "t5",
     }
 )
+# Models in which a prompt can be an input, as in PEFT: they compute alike with embeddings in the place of tokens.
+TAKES_EMBEDDINGS = frozenset(
+    {
+        "albert",
+        "bert",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "gemma2",
+        "gemma3_text",
+        "gpt2",
+        "llama",
+        "mistral",
+        "modernbert",
+        "qwen2",
+        "qwen3",
+        "roberta",
+        "xlm-roberta",
+    }
+)
 
 
 class Prompt(nn.Module):
@@ -60,7 +80,9 @@ def check(config: PromptTuning, backbone: Backbone) -> None:
     Raises:
         CompositionError: Names the model or the option.
     """
-    if backbone.model_type in REFUSED:
+    if config.is_input:
+        _require_input(backbone)
+    elif backbone.model_type in REFUSED:
         raise CompositionError(
             f"Models of the type {backbone.model_type!r} have no place for a prompt.",
             hint="prefix tuning does much the same in every layer, wherever that is supported",
@@ -87,6 +109,29 @@ def entries(
     """The prompt's one tensor."""
     key = f"{backbone.architecture.prompt_key}.{name}.prompt_embedding.weight"
     yield Entry(modules[KEY], "embeddings", (key,))
+
+
+def _require_input(backbone: Backbone) -> None:
+    """Refuse models that a prompt cannot be given to beside the tokens.
+
+    Raises:
+        CompositionError: Names the model, and why.
+    """
+    why = None
+    if backbone.model_type not in TAKES_EMBEDDINGS:
+        why = "they are not known to compute alike with embeddings instead of tokens"
+    elif backbone.has_static_head and _reads_last_token(backbone):
+        why = "their own head looks for the last token where there is no prompt"
+    if why is not None:
+        raise CompositionError(
+            f"A prompt cannot be an input of {backbone.model_class!r} models: {why}.",
+            hint="load the base model as `AutoModel` and add a head, or take another method",
+        )
+
+
+def _reads_last_token(backbone: Backbone) -> bool:
+    is_decoder = backbone.model_type in REFUSED
+    return is_decoder and backbone.model_class.endswith("ForSequenceClassification")
 
 
 @torch.no_grad()

@@ -28,10 +28,15 @@ class PrefixTuning(
     shared_gating: bool = True
     """one gate for keys and values"""
     init_weights_seed: int | None = None
+    counts_positions: bool = False
+    """PEFT's prefix, from which the positions of the input count on; a key of ours, written only where it is set"""
 
     def to_dict(self) -> dict[str, Any]:
         """The `config` object of an `adapter_config.json`."""
-        return dict(msgspec.to_builtins(self))
+        written = dict(msgspec.to_builtins(self))
+        if not self.counts_positions:
+            del written["counts_positions"]
+        return written
 
 
 PREFIX_TUNING = PrefixTuning()

@@ -26,12 +26,16 @@ class PromptTuning(
     """before everything, or after the first token"""
     init_weights_seed: int | None = None
     random_uniform_scale: Factor = _UNIFORM_SCALE
+    is_input: bool = False
+    """PEFT's prompt, which gets positions and norms as tokens do; a key of ours, written only where it is set"""
 
     def to_dict(self) -> dict[str, Any]:
         """The `config` object of an `adapter_config.json`."""
         written = dict(msgspec.to_builtins(self))
         if self.random_uniform_scale == _UNIFORM_SCALE:
             del written["random_uniform_scale"]
+        if not self.is_input:
+            del written["is_input"]
         return written
 
 

@@ -48,6 +48,8 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("downloads", sa.Integer(), nullable=False),
+        sa.Column("versions", sa.Integer(), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("summary", sa.LargeBinary(), nullable=False),
         sa.Column(
             "words", sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"), nullable=True
@@ -122,6 +124,9 @@ def upgrade() -> None:
         ["version_id"],
     ):
         op.create_index(op.f("ix_search_score_" + "_".join(columns)), "search_score", columns)
+    with op.batch_alter_table("variant") as batch:
+        batch.drop_index(op.f("ix_variant_base_model_id"))
+        batch.create_index(op.f("ix_variant_base_model_id_id"), ["base_model_id", "id"])
     if op.get_bind().dialect.name == "sqlite":
         # The words come in lower case and apart by spaces: what is left of tokenizing is the same on every database.
         op.execute(
@@ -140,3 +145,6 @@ def downgrade() -> None:
         "search_count",
     ):
         op.drop_table(table)
+    with op.batch_alter_table("variant") as batch:
+        batch.drop_index(op.f("ix_variant_base_model_id_id"))
+        batch.create_index(op.f("ix_variant_base_model_id"), ["base_model_id"])

@@ -177,7 +177,7 @@ def test_private_adapters_are_nowhere_for_strangers(stocked: Hub) -> None:
         )
         assert stocked.get("/stats", token).json["versions"] == 3
         assert stocked.get("/orgs/acme", token).json["adapters"] == 1
-        assert {"name": "sentiment", "adapters": 1} in stocked.get("/tasks", token).json
+        assert {"name": "sentiment", "adapters": 1} in stocked.get("/tasks", token).json["items"]
 
 
 def test_members_see_their_private_adapters(stocked: Hub) -> None:
@@ -190,7 +190,8 @@ def test_members_see_their_private_adapters(stocked: Hub) -> None:
 def test_bases_are_counted_by_adapters(stocked: Hub) -> None:
     publish(stocked, "nli/rte@ukp", 9)
 
-    bases = [(each["base"]["name"], each["adapters"]) for each in stocked.get("/bases").json]
+    listed_bases = stocked.get("/bases").json["items"]
+    bases = [(each["base"]["name"], each["adapters"]) for each in listed_bases]
 
     assert bases == [("bert-base-uncased", 2), ("roberta-base", 1)]
     assert stocked.get(f"/bases/{FINGERPRINT}").json["adapters"] == 2
@@ -199,7 +200,7 @@ def test_bases_are_counted_by_adapters(stocked: Hub) -> None:
 
 def test_stats_count_what_there_is(stocked: Hub) -> None:
     files = [make_files(seed) for seed in range(3)]
-    held = {content for each in files for content in each.values()}
+    held = [content for each in files for content in each.values()]
 
     assert stocked.get("/stats").json == {
         "adapters": 3,

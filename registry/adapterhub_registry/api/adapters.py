@@ -9,16 +9,19 @@ from adapterhub_client import wire
 from adapterhub_client.names import Reference
 from adapterhub_registry import errors
 from adapterhub_registry.api.document import PUBLIC, answers, api
+from adapterhub_registry.domain.query import MalformedQuery
 from adapterhub_registry.request import session, viewer
-from adapterhub_registry.service import catalogue, lifecycle, resolution
+from adapterhub_registry.service import catalogue, faceting, lifecycle, resolution, search
 
 blueprint = Blueprint("adapters", __name__)
 
 
-class SearchQuery(catalogue.Search, frozen=True, kw_only=True):
+class SearchQuery(search.Search, frozen=True, kw_only=True):
     """What adapters to list; every field that is set has to hold."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 50
+    facets: bool = False
+    """also count the answers that would narrow the search, and the ranges of metrics"""
 
 
 class ResolveQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,14 +40,21 @@ class ResolveQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 @blueprint.get("/adapters")
 @api.validate(
-    resp=answers(wire.AdapterPage),
+    resp=answers(wire.AdapterPage, MalformedQuery),
     tags=["catalogue"],
     security=PUBLIC,
     operation_id="list_adapters",
 )
-def search(query: SearchQuery) -> wire.AdapterPage:
-    """A page of adapters."""
-    return catalogue.search(session(), viewer(), query)
+def list_adapters(query: SearchQuery) -> wire.AdapterPage:
+    """A page of adapters that fit a search."""
+    page = search.search(session(), viewer(), query)
+    if not query.facets:
+        return page
+    return msgspec.structs.replace(
+        page,
+        facets=faceting.facets(session(), viewer(), query.query),
+        ranges=faceting.ranges(session(), viewer(), query.query),
+    )
 
 
 @blueprint.get("/adapters/<task>/<name>@<org>")

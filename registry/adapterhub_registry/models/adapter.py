@@ -60,11 +60,14 @@ class Variant(Model):
     """The adapter for one base model and one method config."""
 
     __tablename__ = "variant"
-    __table_args__ = (UniqueConstraint("adapter_id", "base_model_id", "config_id"),)
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "base_model_id", "config_id"),
+        Index(None, "base_model_id", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     adapter_id: Mapped[int] = mapped_column(ForeignKey("adapter.id"))
-    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"), index=True)
+    base_model_id: Mapped[int] = mapped_column(ForeignKey("base_model.id"))
     config_id: Mapped[str]
     method: Mapped[str] = mapped_column(index=True)
 

@@ -40,6 +40,9 @@ class SearchDocument(Model):
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     downloads: Mapped[int]
+    versions: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """of all its versions together"""
     summary: Mapped[bytes] = mapped_column(LargeBinary)
     """the `AdapterSummary` that lists show, as JSON"""
     words: Mapped[str | None] = mapped_column(Text().with_variant(TSVECTOR(), "postgresql"))
@@ -58,7 +61,7 @@ class SearchFacet(Model):
 
 
 class SearchCount(Model):
-    """How many adapters of a scope give an answer. `detail` is the base model as its newest version there has it."""
+    """How many adapters of a scope give an answer; `detail` describes a base model. The field `total` sums up."""
 
     __tablename__ = "search_count"
     __table_args__ = (Index(None, "field", "scope_id", "adapters", "value"),)

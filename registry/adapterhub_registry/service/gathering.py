@@ -22,6 +22,7 @@ from adapterhub_registry.models import (
     Version,
 )
 from adapterhub_registry.models.search import PUBLIC
+from adapterhub_registry.service import recorded
 from adapterhub_registry.service.representation import moment
 
 _BODY_TOKENS = 2000
@@ -71,10 +72,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     bases: dict[str, str]
     """each base model's key, and the first description of it as JSON"""
     scores: dict[ScoreKey, Scored]
+    versions: int
+    size_bytes: int
 
 
 def gather(session: Session, adapter_ids: Sequence[int]) -> dict[int, Found]:
-    """Read adapters that have a version."""
+    """Read adapters that have a version, or that a reference hub describes."""
     adapters = session.execute(
         select(
             Adapter.id,
@@ -98,14 +101,17 @@ def gather(session: Session, adapter_ids: Sequence[int]) -> dict[int, Found]:
     versions = _versions(session, adapter_ids)
     ids = [row.id for rows in versions.values() for row in rows]
     heads, metrics = _heads(session, ids), _metrics(session, ids)
+    outlines = recorded.outlines(session, adapter_ids)
     return {
-        row.id: _found(row, versions[row.id], heads, metrics)
+        row.id: _found(row, versions.get(row.id, []), outlines.get(row.id), (heads, metrics))
         for row in adapters
-        if row.id in versions
+        if row.id in versions or row.id in outlines
     }
 
 
-def _versions(session: Session, adapter_ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+def _versions(
+    session: Session, adapter_ids: Sequence[int]
+) -> dict[int, list[Row[*tuple[Any, ...]]]]:
     """The versions of each adapter, newest first."""
     rows = session.execute(
         select(
@@ -114,6 +120,7 @@ def _versions(session: Session, adapter_ids: Sequence[int]) -> dict[int, list[Ro
             Version.base,
             Version.base_name,
             Version.format,
+            Version.size_bytes,
             Variant.adapter_id,
             Variant.method,
             Variant.config_id,
@@ -124,7 +131,7 @@ def _versions(session: Session, adapter_ids: Sequence[int]) -> dict[int, list[Ro
         .where(Variant.adapter_id.in_(adapter_ids))
         .order_by(Version.created_at.desc(), Version.id.desc())
     )
-    found: dict[int, list[Row[Any]]] = {}
+    found: dict[int, list[Row[*tuple[Any, ...]]]] = {}
     for row in rows:
         found.setdefault(row.adapter_id, []).append(row)
     return found
@@ -138,7 +145,9 @@ def _heads(session: Session, version_ids: Sequence[int]) -> dict[int, set[str]]:
     return found
 
 
-def _metrics(session: Session, version_ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+def _metrics(
+    session: Session, version_ids: Sequence[int]
+) -> dict[int, list[Row[*tuple[Any, ...]]]]:
     rows = session.execute(
         select(
             Metric.version_id,
@@ -156,23 +165,27 @@ def _metrics(session: Session, version_ids: Sequence[int]) -> dict[int, list[Row
         .where(Metric.version_id.in_(version_ids))
         .order_by(Metric.version_id, Metric.position)
     )
-    found: dict[int, list[Row[Any]]] = {}
+    found: dict[int, list[Row[*tuple[Any, ...]]]] = {}
     for row in rows:
         found.setdefault(row.version_id, []).append(row)
     return found
 
 
 def _found(
-    adapter: Row[Any],
-    versions: list[Row[Any]],
-    heads: dict[int, set[str]],
-    metrics: dict[int, list[Row[Any]]],
+    adapter: Row[*tuple[Any, ...]],
+    versions: list[Row[*tuple[Any, ...]]],
+    outline: recorded.Outline | None,
+    details: tuple[dict[int, set[str]], dict[int, list[Row[*tuple[Any, ...]]]]],
 ) -> Found:
+    heads, metrics = details
+    known = outline or recorded.NOTHING
     # What was withdrawn is found only where nothing else is left.
-    offered = [row for row in versions if row.status != "yanked"] or versions
-    measured = [row for each in offered for row in metrics.get(each.id, [])]
-    summary = _summary(adapter, versions, metrics.get(offered[0].id, []))
+    standing = [row for row in versions if row.status != "yanked"]
+    offered = standing or versions
+    measured = [row for each in standing for row in metrics.get(each.id, [])]
+    newest = metrics.get(offered[0].id, []) if offered else []
     answers = _answers(adapter, offered, measured)
+    answers |= {answer for part in known.parts for answer in _described(part)}
     for each in offered:
         answers |= {("head", kind) for kind in heads.get(each.id, ())}
     answers = {(field, value) for field, value in answers if 0 < len(value) <= _LONGEST}
@@ -186,12 +199,17 @@ def _found(
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
         downloads=adapter.downloads,
-        summary=msgspec.json.encode(summary),
+        summary=msgspec.json.encode(_summary(adapter, versions, newest, known)),
         title=title,
         body=tokens(" ".join([adapter.description, *texts]))[:_BODY_TOKENS],
         answers=frozenset(answers),
-        bases={row.key: msgspec.json.encode(row.base).decode() for row in offered},
-        scores=_scores([each.id for each in offered], metrics),
+        bases={
+            **{part.base_key: msgspec.json.encode(_base(part)).decode() for part in known.parts},
+            **{row.key: msgspec.json.encode(row.base).decode() for row in offered},
+        },
+        scores=_scores([each.id for each in standing], metrics),
+        versions=len(versions),
+        size_bytes=sum(each.size_bytes for each in versions),
     )
 
 
@@ -200,17 +218,45 @@ def board(dataset: str, name: str, split: str, *, higher_is_better: bool) -> str
     return msgspec.json.encode([dataset, name, split, higher_is_better]).decode()
 
 
+def _status(of_versions: set[str]) -> str:
+    """The best of its versions'; what is only recorded has none to withdraw."""
+    if not of_versions:
+        return "active"
+    return min(of_versions, key=["active", "deprecated", "yanked"].index)
+
+
+def _described(part: recorded.Part) -> set[tuple[str, str]]:
+    """What a reference hub says of a variant."""
+    return {
+        ("base", part.base_key),
+        ("base_name", part.base_name),
+        ("named", named(part.base_name, part.base_key)),
+        ("architecture", part.architecture),
+        ("method", part.method),
+        ("config", part.config_id),
+        ("composition", "no"),
+    }
+
+
+def _base(part: recorded.Part) -> wire.Base:
+    return wire.Base(name=part.base_name, architecture=part.architecture)
+
+
+def named(base_name: str, key: str) -> str:
+    """What a base is called, and which it is."""
+    return msgspec.json.encode([base_name, key]).decode()
+
+
 def _answers(
-    adapter: Row[Any], offered: list[Row[Any]], measured: list[Row[Any]]
+    adapter: Row[*tuple[Any, ...]],
+    offered: list[Row[*tuple[Any, ...]]],
+    measured: list[Row[*tuple[Any, ...]]],
 ) -> set[tuple[str, str]]:
-    statuses = [
-        each for each in ("active", "deprecated") if each in {row.status for row in offered}
-    ]
     found = {
         ("task", adapter.task),
         ("org", adapter.organization),
         ("license", adapter.license or ""),
-        ("status", statuses[0] if statuses else "yanked"),
+        ("status", _status({row.status for row in offered})),
         *(("language", language) for language in adapter.languages),
         *(("dataset", row.dataset) for row in measured),
         *(
@@ -225,6 +271,7 @@ def _answers(
         found |= {
             ("base", row.key),
             ("base_name", row.base_name),
+            ("named", named(row.base_name, row.key)),
             ("architecture", row.base["architecture"]),
             ("method", row.method),
             ("config", row.config_id),
@@ -234,14 +281,19 @@ def _answers(
 
 
 def _summary(
-    adapter: Row[Any], versions: list[Row[Any]], metrics: list[Row[Any]]
+    adapter: Row[*tuple[Any, ...]],
+    versions: list[Row[*tuple[Any, ...]]],
+    metrics: list[Row[*tuple[Any, ...]]],
+    known: recorded.Outline,
 ) -> wire.AdapterSummary:
     return wire.AdapterSummary(
         reference=adapter.full_name,
         description=adapter.description,
         private=adapter.private,
-        bases=sorted({row.base_name for row in versions}),
-        methods=sorted({row.method for row in versions}),
+        bases=sorted(
+            {row.base_name for row in versions} | {part.base_name for part in known.parts}
+        ),
+        methods=sorted({row.method for row in versions} | {part.method for part in known.parts}),
         languages=adapter.languages,
         license=adapter.license,
         versions=len(versions),
@@ -259,10 +311,13 @@ def _summary(
             )
             for row in metrics
         ],
+        not_mirrored=known.not_mirrored,
     )
 
 
-def _scores(version_ids: list[int], metrics: dict[int, list[Row[Any]]]) -> dict[ScoreKey, Scored]:
+def _scores(
+    version_ids: list[int], metrics: dict[int, list[Row[*tuple[Any, ...]]]]
+) -> dict[ScoreKey, Scored]:
     """The best of each metric; of equals, the newest."""
     best: dict[ScoreKey, Scored] = {}
     for version_id in version_ids:

@@ -89,14 +89,20 @@ def rebuild(session: Session, told: Callable[[int], None] | None = None) -> int:
 
 def _take_out(session: Session, ids: Sequence[int], change: _Change) -> None:
     scopes: dict[int, int] = {}
+    columns = SearchDocument.__table__.c
     rows = session.execute(
-        select(SearchDocument.adapter_id, SearchDocument.scope_id, SearchDocument.full_name).where(
-            SearchDocument.adapter_id.in_(ids)
-        )
+        select(
+            columns.adapter_id,
+            columns.scope_id,
+            columns.full_name,
+            columns.versions,
+            columns.size_bytes,
+        ).where(SearchDocument.adapter_id.in_(ids))
     )
-    for adapter_id, scope_id, full_name in rows:
-        scopes[adapter_id] = scope_id
-        _add(change, scope_id, {("", ""), *(("word", word) for word in tokens(full_name))}, -1)
+    for row in rows:
+        scopes[row.adapter_id] = row.scope_id
+        _add(change, row.scope_id, {("word", word) for word in tokens(row.full_name)}, -1)
+        _total(change, row.scope_id, -1, -row.versions, -row.size_bytes)
     if not scopes:
         return
     facets = select(SearchFacet).where(SearchFacet.adapter_id.in_(scopes))
@@ -132,7 +138,8 @@ def _put_in(session: Session, found: Collection[Found], change: _Change) -> None
     _insert(session, SearchScore, [row for each in found for row in _scores(each)])
     for each in found:
         words = {("word", word) for word in each.title}
-        _add(change, each.scope_id, each.answers | words | {("", "")}, 1)
+        _add(change, each.scope_id, each.answers | words, 1)
+        _total(change, each.scope_id, 1, each.versions, each.size_bytes)
         for key, described in each.bases.items():
             for scope_id in (each.scope_id, EVERYTHING):
                 change.details.setdefault(("base", key, scope_id), described)
@@ -147,6 +154,8 @@ def _document(found: Found, *, words: bool) -> dict[str, Any]:
         "created_at": found.created_at,
         "updated_at": found.updated_at,
         "downloads": found.downloads,
+        "versions": found.versions,
+        "size_bytes": found.size_bytes,
         "summary": found.summary,
         "words": _vector(found) if words else None,
     }
@@ -182,6 +191,12 @@ def _add(change: _Change, scope_id: int, answers: Iterable[tuple[str, str]], ada
         change.counts[field, value, EVERYTHING] += adapters
 
 
+def _total(change: _Change, scope_id: int, adapters: int, versions: int, size_bytes: int) -> None:
+    totals = {"adapters": adapters, "versions": versions, "size_bytes": size_bytes}
+    for name, more in totals.items():
+        _add(change, scope_id, [("total", name)], more)
+
+
 def _count(session: Session, change: _Change) -> None:
     """Add up the counts, in one order for all transactions, so that none waits for another in a circle."""
     changed = sorted(key for key, adapters in change.counts.items() if adapters)
@@ -191,7 +206,7 @@ def _count(session: Session, change: _Change) -> None:
         index_elements=["field", "value", "scope_id"],
         set_={"adapters": SearchCount.adapters + added.excluded.adapters},
     )
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "field": field,
             "value": value,
@@ -202,7 +217,7 @@ def _count(session: Session, change: _Change) -> None:
         for field, value, scope_id in changed
     ]
     _execute_many(session, statement, rows)
-    emptied = [row for row in rows if row["adapters"] < 0]
+    emptied = [row for row, key in zip(rows, changed, strict=True) if change.counts[key] < 0]
     gone = delete(SearchCount).where(
         SearchCount.field == bindparam("field"),
         SearchCount.value == bindparam("value"),

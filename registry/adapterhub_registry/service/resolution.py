@@ -5,7 +5,6 @@ config answers only when the caller allows it, and the answer says so.
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import msgspec
 from sqlalchemy import select
@@ -26,10 +25,9 @@ from adapterhub_registry.errors import (
     Yanked,
 )
 from adapterhub_registry.models import Adapter, Alias, RepositoryMove, Version
-from adapterhub_registry.service import recorded, representation, tombstone
+from adapterhub_registry.service import matching, recorded, representation, spelling, tombstone
 from adapterhub_registry.service.visibility import readable
 
-_NEAREST = 5
 _CANDIDATES = 50
 
 
@@ -202,5 +200,4 @@ def _shown(rows: Sequence[Version]) -> list[wire.Version]:
 
 
 def _nearest(session: Session, viewer: Viewer, name: str) -> list[str]:
-    known = session.scalars(select(Adapter.full_name).where(readable(viewer)))
-    return get_close_matches(name, known.all(), n=_NEAREST, cutoff=0.5)
+    return spelling.nearest_names(session, matching.scopes(session, viewer), name)

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.service import catalogue
-from adapterhub_registry.service.catalogue import Search, Sort
+from adapterhub_registry.domain.query import MalformedQuery, Query, literal
+from adapterhub_registry.service import search as searching
+from adapterhub_registry.service.search import Search
 
 PATH = "/adapters"
 PAGE = 25
@@ -22,7 +23,8 @@ FILTERS = {
     "org": "organization",
     "language": "language",
 }
-SORTS: dict[Sort, str] = {
+SORTS = {
+    "relevance": "best fit",
     "updated": "recently updated",
     "downloads": "most downloaded",
     "name": "by name",
@@ -36,6 +38,8 @@ class Choice(msgspec.Struct, frozen=True):
     url: str
     value: str = ""
     adapters: int | None = None
+    exact: bool = True
+    """whether there are no more than so many"""
     chosen: bool = False
 
 
@@ -55,21 +59,30 @@ class Facet(msgspec.Struct, frozen=True):
 def asked(query: MultiDict[str, str]) -> Search:
     """Read the address; what makes no sense there is as if it were not there."""
     texts = {name: query.get(name, "").strip()[:_TEXT_LIMIT] for name in FILTERS}
-    sort: Sort = next((each for each in SORTS if each == query.get("sort")), "updated")
+    q = texts.pop("q")
+    sort = next((each for each in SORTS if each == query.get("sort")), None)
     return Search(
-        q=texts.pop("q"),
+        q=q,
         **{name: text or None for name, text in texts.items()},
-        sort=sort,
+        sort=None if sort == _usual(q) else sort,
         limit=PAGE,
         after=query.get("after") or None,
     )
+
+
+def understood(search: Search) -> tuple[Query, str | None]:
+    """What a search asks for; where its text is no query, its mere words, and why."""
+    try:
+        return search.query, None
+    except MalformedQuery as error:
+        return searching.with_fields(literal(search.q), search), error.detail
 
 
 def url(search: Search, **changes: str | None) -> str:
     """The address of a search with something changed; any change starts at the first page."""
     state = {name: getattr(search, name) for name in (*FILTERS, "sort")}
     state |= {"after": None} | changes
-    if state["sort"] == "updated":
+    if state["sort"] == _usual(state["q"]):
         state["sort"] = None
     query = urlencode({name: value for name, value in state.items() if value})
     return f"{PATH}?{query}" if query else PATH
@@ -95,7 +108,7 @@ def relaxed(session: Session, viewer: Viewer, search: Search, chosen: list[Choic
         without = msgspec.structs.replace(
             search, **{name: "" if name == "q" else None}, after=None, limit=1
         )
-        total = catalogue.search(session, viewer, without).total
+        total = searching.search(session, viewer, without, understood(without)[0]).total
         if total:
             found.append(msgspec.structs.replace(choice, adapters=total))
     return sorted(found, key=lambda choice: -(choice.adapters or 0))
@@ -103,7 +116,14 @@ def relaxed(session: Session, viewer: Viewer, search: Search, chosen: list[Choic
 
 def sorts(search: Search) -> list[Choice]:
     """The orders that a list can have."""
+    now = search.sort or _usual(search.q)
     return [
-        Choice(label, url(search, sort=sort), chosen=sort == search.sort)
+        Choice(label, url(search, sort=sort), chosen=sort == now)
         for sort, label in SORTS.items()
+        if search.q or sort != "relevance"
     ]
+
+
+def _usual(q: str | None) -> str:
+    """The order of a list that asks for none."""
+    return "relevance" if q else "updated"

@@ -7,9 +7,11 @@ from flask import Blueprint, Response, make_response, render_template, request
 from adapterhub_client import names
 from adapterhub_registry.errors import NotFound
 from adapterhub_registry.request import runtime, session, viewer
-from adapterhub_registry.service import account, catalogue
-from adapterhub_registry.service.catalogue import Search
+from adapterhub_registry.service import account, browsing
+from adapterhub_registry.service import search as searching
+from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.resolution import parsed
+from adapterhub_registry.service.search import Search
 from adapterhub_registry.web import adapter as adapters
 from adapterhub_registry.web import assets, facets, listing, snippets
 
@@ -18,6 +20,7 @@ blueprint = Blueprint("web", __name__, template_folder="templates")
 _NEWEST = 8
 _BROWSED = 12
 _NEAREST = 5
+_LISTED = 200
 
 
 class TaskNotFound(NotFound):
@@ -33,13 +36,13 @@ class TaskNotFound(NotFound):
 @blueprint.get("/")
 def start() -> Response:
     """What is here, and what is new."""
-    newest = catalogue.search(session(), viewer(), Search(limit=_NEWEST))
+    newest = searching.search(session(), viewer(), Search(limit=_NEWEST))
     return _page(
         "start.html",
-        stats=catalogue.stats(session(), viewer()),
+        stats=browsing.stats(session(), viewer()),
         newest=newest.items,
-        tasks=catalogue.tasks(session(), viewer())[:_BROWSED],
-        bases=catalogue.bases(session(), viewer())[:_BROWSED],
+        tasks=browsing.tasks(session(), viewer(), Page(limit=_BROWSED)).items,
+        bases=browsing.bases(session(), viewer(), Page(limit=_BROWSED)).items,
         hub=hub(),
     )
 
@@ -48,13 +51,15 @@ def start() -> Response:
 def adapter_list() -> Response:
     """Adapters that fit a search; the address is the whole state."""
     search = listing.asked(request.args)
-    page = catalogue.search(session(), viewer(), search)
-    counted = facets.facets(session(), viewer(), search)
+    query, mistake = listing.understood(search)
+    page = searching.search(session(), viewer(), search, query)
+    counted = facets.facets(session(), viewer(), search, query)
     chosen = listing.active(search, counted)
     return _page(
         "adapters.html",
         search=search,
         page=page,
+        mistake=mistake,
         chosen=chosen,
         relaxed=[] if page.total else listing.relaxed(session(), viewer(), search, chosen),
         facets=counted,
@@ -84,28 +89,31 @@ def adapter_page(task: str, name_at_org: str) -> Response:
 @blueprint.get("/tasks")
 def task_list() -> Response:
     """Every task."""
-    return _page("tasks.html", tasks=catalogue.tasks(session(), viewer()))
+    page = browsing.tasks(session(), viewer(), _asked())
+    count = browsing.stats(session(), viewer()).tasks
+    return _page("tasks.html", tasks=page.items, count=count, following=page.next)
 
 
 @blueprint.get("/tasks/<name>")
 def task_page(name: str) -> Response:
     """The adapters of one task."""
-    known = [task.name for task in catalogue.tasks(session(), viewer())]
-    if name not in known:
-        raise TaskNotFound(name, known)
+    if not browsing.has_task(session(), viewer(), name):
+        known = browsing.tasks(session(), viewer(), Page(limit=_LISTED)).items
+        raise TaskNotFound(name, [task.name for task in known])
     return _collection("task.html", Search(task=name), name=name)
 
 
 @blueprint.get("/bases")
 def base_list() -> Response:
     """Every base model."""
-    return _page("bases.html", bases=catalogue.bases(session(), viewer()))
+    page = browsing.bases(session(), viewer(), _asked())
+    return _page("bases.html", bases=page.items, following=page.next)
 
 
 @blueprint.get("/bases/<fingerprint>")
 def base_page(fingerprint: str) -> Response:
     """A base model and all that fits it."""
-    found = catalogue.base(session(), viewer(), fingerprint)
+    found = browsing.base(session(), viewer(), fingerprint)
     return _collection("base.html", Search(base=fingerprint), base=found.base)
 
 
@@ -119,7 +127,7 @@ def organization_page(name: str) -> Response:
 @blueprint.get("/about")
 def about() -> Response:
     """What this is."""
-    return _page("about.html", stats=catalogue.stats(session(), viewer()), hub=hub())
+    return _page("about.html", stats=browsing.stats(session(), viewer()), hub=hub())
 
 
 @blueprint.get("/favicon.ico")
@@ -133,11 +141,15 @@ def hub() -> str:
     return (runtime().settings.public_url or request.url_root).rstrip("/")
 
 
+def _asked() -> Page:
+    return Page(limit=_LISTED, after=request.args.get("after") or None)
+
+
 def _collection(template: str, search: Search, **shown: object) -> Response:
     """A page about what a list of adapters has in common."""
-    page = catalogue.search(session(), viewer(), search)
+    page = searching.search(session(), viewer(), search)
     everything = listing.url(search)
-    counted = facets.facets(session(), viewer(), search)
+    counted = facets.facets(session(), viewer(), search, search.query)
     return _page(template, page=page, search=search, everything=everything, facets=counted, **shown)
 
 

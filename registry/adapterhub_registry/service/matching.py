@@ -1,0 +1,207 @@
+"""A query as clauses of SQL over `search_document`: the same adapters on SQLite and on PostgreSQL.
+
+Facets and scores are looked up in their tables, which is the same everywhere; only words need the database's own full
+text. They were cut before they came here, so neither database cuts them again.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    column,
+    exists,
+    literal_column,
+    not_,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from adapterhub_registry.domain.permission import Viewer
+from adapterhub_registry.domain.query import Filter, Item, Operator, Query, Score, Words
+from adapterhub_registry.models import (
+    Dataset,
+    Membership,
+    SearchDocument,
+    SearchFacet,
+    SearchScore,
+)
+from adapterhub_registry.models.search import EVERYTHING, PUBLIC
+
+_COMPARED: dict[Operator, Callable[[InstrumentedAttribute[float], float], ColumnElement[bool]]] = {
+    ">=": lambda column, value: column >= value,
+    "<=": lambda column, value: column <= value,
+    ">": lambda column, value: column > value,
+    "<": lambda column, value: column < value,
+    "=": lambda column, value: column == value,
+}
+_KEPT_AS = {
+    "base": ("base", "base_name"),
+    "fingerprint": ("base",),
+    "method": ("method", "config"),
+}
+"""fields of a query that are kept under other names"""
+
+
+class Scopes(msgspec.Struct, frozen=True):
+    """What a viewer may read: the public, and the private adapters of their organizations."""
+
+    ids: tuple[int, ...]
+    everything: bool = False
+
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """The scopes whose counts add up to what the viewer sees."""
+        return (EVERYTHING,) if self.everything else self.ids
+
+    @property
+    def clauses(self) -> tuple[ColumnElement[bool], ...]:
+        """Documents of these scopes."""
+        return () if self.everything else (SearchDocument.scope_id.in_(self.ids),)
+
+
+class Matching(msgspec.Struct, frozen=True):
+    """Clauses that a document has to fulfil."""
+
+    rest: tuple[ColumnElement[bool], ...]
+    words: tuple[ColumnElement[bool], ...]
+    """what it has to say, apart: full text can be asked for all of its documents at once"""
+
+    @property
+    def clauses(self) -> tuple[ColumnElement[bool], ...]:
+        """All of them."""
+        return (*self.rest, *self.words)
+
+
+def scopes(session: Session, viewer: Viewer) -> Scopes:
+    """What the viewer may read, now."""
+    if viewer.rules_everything:
+        return Scopes((), everything=True)
+    if viewer.is_anonymous:
+        return Scopes((PUBLIC,))
+    mine = session.scalars(
+        select(Membership.organization_id).filter_by(account_id=viewer.account_id)
+    )
+    return Scopes((PUBLIC, *sorted(mine)))
+
+
+def matching(session: Session, scoped: Scopes, query: Query) -> Matching:
+    """The clauses of a query for this database."""
+    others = [item for item in query.items if item not in query.words]
+    return Matching(
+        rest=(*scoped.clauses, *(clause(session, item) for item in others)),
+        words=(says(session, query.words),) if query.words else (),
+    )
+
+
+def clause(session: Session, item: Item) -> ColumnElement[bool]:
+    """One item of a query."""
+    match item:
+        case Filter():
+            found: ColumnElement[bool] = _has(item)
+        case Score():
+            found = _scores(item)
+        case Words():
+            found = says(session, [item])
+    return not_(found) if item.negated else found
+
+
+def says(session: Session, words: Sequence[Words], *, title: bool = False) -> ColumnElement[bool]:
+    """Documents that have all of these words; with `title`, in the name."""
+    if is_sqlite(session):
+        own = text("search_text.rowid = search_document.adapter_id AND search_text MATCH :said")
+        rows = select(literal_column("1", Integer)).select_from(text("search_text"))
+        return rows.where(own.bindparams(_said(words, title=title))).exists()
+    wanted = cast(tsquery(words, title=title), TSQUERY)
+    return SearchDocument.words.op("@@", is_comparison=True)(wanted)
+
+
+def saying(session: Session, words: Sequence[Words], *, title: bool = False) -> Select[int]:
+    """The ids of all documents that have these words, in the way that finds them by their words."""
+    ids = select(SearchDocument.adapter_id)
+    if not is_sqlite(session):
+        return ids.where(says(session, words, title=title))
+    said = text("search_text MATCH :said").bindparams(_said(words, title=title))
+    found = table("search_text", column("rowid", Integer))
+    return (
+        ids.select_from(found)
+        .join(SearchDocument, SearchDocument.adapter_id == found.c.rowid)
+        .where(said)
+    )
+
+
+def _said(words: Sequence[Words], *, title: bool) -> BindParameter[str]:
+    """A parameter of its own: a query may ask for words of the name and for words of the rest."""
+    return bindparam("said", fts5(words, title=title), unique=True)
+
+
+def fts5(words: Sequence[Words], *, title: bool = False) -> str:
+    """Words as FTS5 asks for them."""
+    phrases = (f'"{" ".join(each.tokens)}"{"" if each.quoted else " *"}' for each in words)
+    said = " AND ".join(phrases)
+    return f"title : ({said})" if title else said
+
+
+def tsquery(words: Sequence[Words], *, title: bool = False) -> str:
+    """Words as a tsquery spells them."""
+    return " & ".join(f"({_phrase(each, 'A' if title else '')})" for each in words)
+
+
+def is_sqlite(session: Session) -> bool:
+    """Which of the two databases this is."""
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def _phrase(words: Words, weight: str) -> str:
+    *before, last = words.tokens
+    marks = weight if words.quoted else f"*{weight}"
+    parts = [f"'{word}':{weight}" if weight else f"'{word}'" for word in before]
+    return " <-> ".join([*parts, f"'{last}':{marks}" if marks else f"'{last}'"])
+
+
+def kept_as(field: str) -> tuple[str, ...]:
+    """The fields among the facets that a field of a query asks."""
+    return _KEPT_AS.get(field, (field,))
+
+
+def row_order(session: Session) -> ColumnElement[int]:
+    """The newest first, as `saying` can walk; FTS5 only knows its own row numbers."""
+    if is_sqlite(session):
+        return literal_column("search_text.rowid", Integer).desc()
+    return SearchDocument.adapter_id.desc()
+
+
+def has(item: Filter) -> tuple[ColumnElement[bool], ...]:
+    """Facets that give the answer: a base goes by its fingerprint or by a name, a method by its name or its config."""
+    fields = kept_as(item.field)
+    field = SearchFacet.field
+    return field == fields[0] if len(fields) == 1 else field.in_(
+        fields
+    ), SearchFacet.value == item.value
+
+
+def _has(item: Filter) -> ColumnElement[bool]:
+    own = SearchFacet.adapter_id == SearchDocument.adapter_id
+    return exists().where(*has(item), own).correlate(SearchDocument)
+
+
+def _scores(item: Score) -> ColumnElement[bool]:
+    conditions = [
+        SearchScore.adapter_id == SearchDocument.adapter_id,
+        SearchScore.name == item.metric,
+    ]
+    if item.dataset is not None:
+        known = select(Dataset.id).where(Dataset.name == item.dataset).scalar_subquery()
+        conditions.append(SearchScore.dataset_id == known)
+    if item.operator is not None:
+        conditions.append(_COMPARED[item.operator](SearchScore.value, item.value))
+    return exists().where(and_(*conditions)).correlate(SearchDocument)

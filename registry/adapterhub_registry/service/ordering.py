@@ -1,0 +1,162 @@
+"""The orders of a list, and its pages: each begins after the last row of the one before, wherever that is by now.
+
+A page is a range of an index, so the ten-thousandth costs what the first does, and what is published meanwhile moves
+nothing to another page.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, Select, not_, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from adapterhub_registry.domain.query import Query
+from adapterhub_registry.errors import InvalidRequest
+from adapterhub_registry.models import SearchDocument, SearchScore
+from adapterhub_registry.service import matching, places
+from adapterhub_registry.service.boards import Board
+from adapterhub_registry.service.sets import among
+
+SORT = r"^(relevance|updated|created|name|downloads|metric:[^@]+@.+)$"
+_NO_PLACE = "`after` is not the `next` of a page with this order."
+_COLUMNS: dict[
+    str, tuple[Any, type, bool]
+] = {  # what to sort by, and whether the highest comes first
+    "updated": (SearchDocument.updated_at, datetime, True),
+    "created": (SearchDocument.created_at, datetime, True),
+    "downloads": (SearchDocument.downloads, int, True),
+    "name": (SearchDocument.full_name, str, False),
+}
+_TIERS = 3
+_LARGEST = 2**31 - 1
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """A row in an order; what a page's `next` says. By relevance, `tier` is how well the row fits."""
+
+    sort: str
+    value: str | int | float
+    row: int
+    tier: int = 0
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A page: of what, in which order, from where."""
+
+    clauses: tuple[ColumnElement[bool], ...]
+    ids: Sequence[int] | None
+    """all that fit, where they are few"""
+    query: Query
+    sort: str
+    board: Board | None
+    """what a sort by a metric compares"""
+    limit: int
+    after: str | None
+
+
+def page(session: Session, asked: Asked) -> tuple[list[Row[Any]], str | None]:
+    """The rows of a page, and where it ends unless it is the last.
+
+    Raises:
+        InvalidRequest: `after` is not what a page in this order gave.
+    """
+    place = None if asked.after is None else _place(asked.after, asked.sort)
+    if asked.sort == "relevance":
+        tiered = _tiers(session, asked, place)
+    else:
+        tiered = [(row, 0) for row in session.execute(_select(session, asked, place)).all()]
+    shown = tiered[: asked.limit]
+    if len(tiered) <= asked.limit:
+        return [row for row, _ in shown], None
+    last, tier = shown[-1]
+    value = last.value.isoformat() if isinstance(last.value, datetime) else last.value
+    return [row for row, _ in shown], places.write(Place(asked.sort, value, last.adapter_id, tier))
+
+
+def _select(session: Session, asked: Asked, place: Place | None) -> Select[Any]:
+    if asked.sort.startswith("metric:"):
+        return _by_metric(session, asked, place)
+    column, kind, highest_first = _COLUMNS["downloads" if asked.sort == "relevance" else asked.sort]
+    query = _documents(session, asked, column)
+    key = (column, SearchDocument.adapter_id)
+    if place is not None:
+        past = tuple_(_value(place, kind), place.row)
+        query = query.where(tuple_(*key) < past if highest_first else tuple_(*key) > past)
+    return query.order_by(*(each.desc() if highest_first else each for each in key))
+
+
+def _by_metric(session: Session, asked: Asked, place: Place | None) -> Select[Any]:
+    query = _documents(session, asked, SearchScore.rank)
+    query = query.join(SearchScore, SearchScore.adapter_id == SearchDocument.adapter_id)
+    if asked.board is None:
+        return query.where(SearchDocument.adapter_id < 0)  # nobody reports it
+    key = (SearchScore.rank, SearchScore.adapter_id)
+    if place is not None:
+        query = query.where(tuple_(*key) > tuple_(_value(place, float), place.row))
+    return query.where(*asked.board.clauses).order_by(*key)
+
+
+def _documents(session: Session, asked: Asked, column: InstrumentedAttribute[Any]) -> Select[Any]:
+    document = SearchDocument
+    query = select(
+        document.adapter_id, document.summary, document.downloads, column.label("value")
+    ).where(*asked.clauses)
+    if asked.ids is not None:
+        query = query.where(among(session, document.adapter_id, asked.ids))
+    return query.limit(asked.limit + 1)
+
+
+def _tiers(session: Session, asked: Asked, place: Place | None) -> list[tuple[Row[Any], int]]:
+    """Names that are what was asked for, then names that have it, then texts; in each the most downloaded first."""
+    words = asked.query.words
+    bounds = _bounds(session, asked.query) if words else []
+    first = _TIERS - 1 if place is None else place.tier
+    found: list[tuple[Row[Any], int]] = []
+    for tier in range(first, -1, -1):
+        if tier and not words:
+            continue
+        above = [not_(bounds[each]) for each in range(len(bounds)) if each > tier - 1]
+        clauses = (*asked.clauses, *bounds[tier - 1 : tier] * bool(tier), *above)
+        part = msgspec.structs.replace(asked, clauses=clauses, limit=asked.limit - len(found))
+        begin = place if place is not None and tier == place.tier else None
+        found += [(row, tier) for row in session.execute(_select(session, part, begin))]
+        if len(found) > asked.limit:
+            break
+    return found
+
+
+def _bounds(session: Session, query: Query) -> list[ColumnElement[bool]]:
+    """Of the tiers above the last, what makes a document belong to it."""
+    words = [token for each in query.words for token in each.tokens]
+    spellings = {mark.join(words) for mark in "-_."}
+    named = SearchDocument.name.in_(sorted(spellings))
+    return [matching.says(session, query.words, title=True), named]
+
+
+def _place(after: str, sort: str) -> Place:
+    place = places.read(after, Place)
+    fits = place is not None and place.sort == sort and place.row <= _LARGEST
+    if place is None or not fits or not 0 <= place.tier < _TIERS:
+        raise InvalidRequest(_NO_PLACE)
+    return place
+
+
+def _value(place: Place, kind: type) -> object:
+    """The value that a page ended with, as its column has it."""
+    value = place.value
+    if kind is datetime and isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise InvalidRequest(_NO_PLACE) from error
+        if moment.tzinfo is not None:
+            return moment
+    if kind is float and isinstance(value, int | float):
+        return float(value)
+    if (kind is int and isinstance(value, int) and 0 <= value <= _LARGEST) or (
+        kind is str and isinstance(value, str)
+    ):
+        return value
+    raise InvalidRequest(_NO_PLACE)

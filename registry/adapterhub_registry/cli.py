@@ -110,29 +110,48 @@ def create_org(name: str, admin: str) -> None:
 
 
 @main.command()
+@click.option(
+    "--grace-hours",
+    type=click.FloatRange(0),
+    help="Leave what is younger; default: ADAPTERHUB_UPLOAD_HOURS.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was removed as JSON.")
-def gc(*, as_json: bool) -> None:
-    """Remove expired uploads and blobs that no version has."""
-    swept = _operations().sweep()
+def gc(grace_hours: float | None, *, dry_run: bool, as_json: bool) -> None:
+    """Remove expired uploads and blobs that no version has; safe while the server runs."""
+    swept = _operations().sweep(grace_hours, _progress, dry_run=dry_run)
     if as_json:
         click.echo(msgspec.json.encode(swept))
     else:
+        done = "Would remove" if dry_run else "Removed"
         click.echo(
-            f"Removed {swept.uploads} uploads and {swept.blobs} blobs ({swept.size_bytes} bytes)"
+            f"{done} {swept.uploads} uploads and {swept.blobs} blobs ({swept.size_bytes} bytes)"
         )
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the faults as JSON.")
-def fsck(*, as_json: bool) -> None:
-    """Hash every blob and every manifest; ends with 65 where something is not as published."""
-    faults = _operations().check()
+@click.option(
+    "--sample",
+    default=100.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    help="Per cent of the blobs to hash; all are looked up.",
+)
+@click.option("--strict", is_flag=True, help="Blobs that the catalogue does not know are faults.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def fsck(sample: float, *, strict: bool, as_json: bool) -> None:
+    """Compare catalogue and store, both ways; ends with 65 where something is lost or changed."""
+    found = _operations().check(sample / 100, _progress)
     if as_json:
-        click.echo(msgspec.json.encode(faults))
-    for fault in faults if not as_json else []:
+        click.echo(msgspec.json.encode(found))
+    for fault in [] if as_json else [*found.faults, *found.unknown]:
         click.echo(f"{fault.subject}: {fault.fault}")
-    click.echo(f"{len(faults)} faults", err=True)
-    if faults:
+    click.echo(
+        f"{len(found.faults)} faults in {found.blobs} blobs ({found.hashed} hashed, {found.size_bytes} bytes) "
+        f"and {found.versions} manifests; {len(found.unknown)} unknown blobs",
+        err=True,
+    )
+    if found.faults or (strict and found.unknown):
         sys.exit(_FAULTY)
 
 

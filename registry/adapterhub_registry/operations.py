@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from adapterhub_registry.service import account as accounts
 from adapterhub_registry.service import garbage, integrity
 from adapterhub_registry.settings import SettingsRefused, from_environment
 from adapterhub_registry.storage import StoreUnreachable
+
+_TOLD_EVERY = 1000
 
 
 class NotMigrated(Conflict):
@@ -75,16 +78,25 @@ def create_organization(name: str, admin: str) -> None:
         accounts.found_organization(session, name, admin, runtime.clock())
 
 
-def sweep() -> garbage.Swept:
+def sweep(
+    grace_hours: float | None, told: Callable[[str], None], *, dry_run: bool
+) -> garbage.Swept:
     """Remove garbage."""
+    grace = None if grace_hours is None else timedelta(hours=grace_hours)
+    wish = garbage.Wish(grace=grace, dry_run=dry_run)
     with opened() as runtime:
-        return garbage.sweep(runtime)
+        return garbage.sweep(runtime, wish, lambda seen: told(f"{seen} blobs looked at"))
 
 
-def check() -> list[integrity.Fault]:
-    """Hash everything."""
+def check(sample: float, told: Callable[[str], None]) -> integrity.Checked:
+    """Compare the catalogue with the store; a share of the blobs is hashed."""
+
+    def tell(progress: integrity.Progress) -> None:
+        if progress.done % _TOLD_EVERY == 0:
+            told(f"{progress.done} of {progress.total} blobs, {progress.size_bytes} bytes hashed")
+
     with opened() as runtime:
-        return list(integrity.check(runtime))
+        return integrity.examine(runtime, sample=sample, told=tell)
 
 
 def import_hub(

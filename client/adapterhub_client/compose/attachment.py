@@ -1,5 +1,6 @@
 """Attach adapters to a frozen model, compose them, and detach without trace."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -42,6 +43,7 @@ from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
 
 Folder = str | PathLike[str]
+Compat = Literal["adapters"] | None
 
 
 class Adapted(nn.Module):
@@ -51,8 +53,15 @@ class Adapted(nn.Module):
     what is trainable now, and nothing of a frozen base.
     """
 
-    def __init__(self, model: nn.Module, hub: Any = None) -> None:  # noqa: ANN401 - any object with `pull`
+    def __init__(
+        self,
+        model: nn.Module,
+        hub: Any = None,  # noqa: ANN401 - any object with `pull`
+        *,
+        compat: Compat = None,
+    ) -> None:
         super().__init__()
+        self.compat = usual_compat(compat)
         self.backbone = Backbone(model)
         self.shelf = Shelf()
         self.model = model
@@ -302,7 +311,7 @@ class Adapted(nn.Module):
         composition: str | Expression | None,
         head: Heads = None,
         *,
-        compat: Literal["adapters"] | None = None,
+        compat: Compat = None,
         skip_layers: Iterable[int] = (),
     ) -> None:
         """Put a composition into effect, in place of the one before.
@@ -321,7 +330,7 @@ class Adapted(nn.Module):
             self.folding.require_none("activate a composition")
         tree = self.lookup.tree(composition)
         chosen, static = self.lookup.heads(tree, head)
-        manner = Manner(compat == "adapters", frozenset(skip_layers))
+        manner = Manner((compat or self.compat) == "adapters", frozenset(skip_layers))
         self.activation.put(tree, chosen, static, manner)
         if not self.training:
             self.activation.warm()
@@ -481,10 +490,33 @@ class Adapted(nn.Module):
             )
 
 
-def attach(model: nn.Module, hub: Any = None) -> Adapted:  # noqa: ANN401 - any object with `pull`
+def attach(
+    model: nn.Module,
+    hub: Any = None,  # noqa: ANN401 - any object with `pull`
+    *,
+    compat: Compat = None,
+) -> Adapted:
     """Attach to a transformers model; nothing changes until something is active.
+
+    ``compat`` is what `activate` uses without its own; it is ``$ADAPTERHUB_COMPAT`` where that is set.
 
     Raises:
         UnknownSite: The table of sites has no row for the architecture.
+        CompositionError: There is no such compatibility.
     """
-    return Adapted(model, hub)
+    return Adapted(model, hub, compat=compat)
+
+
+def usual_compat(given: str | None) -> Compat:
+    """Whose numbers to give: what is given, else what the environment says, else our own.
+
+    Raises:
+        CompositionError: It is neither `adapters` nor nothing.
+    """
+    asked = given or os.environ.get("ADAPTERHUB_COMPAT") or None
+    if asked not in (None, "adapters"):
+        raise CompositionError(
+            f"There is no compatibility with {asked!r}.",
+            hint="allowed in `compat` and in ADAPTERHUB_COMPAT: adapters, or nothing",
+        )
+    return "adapters" if asked else None

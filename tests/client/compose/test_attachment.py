@@ -207,3 +207,25 @@ def test_chunked_feed_forward_gives_the_same(inputs):
         adapted.activate("stack(a, b)")
 
     torch.testing.assert_close(hidden(chunked, inputs), hidden(whole, inputs), atol=1e-5, rtol=0)
+
+
+def test_compatibility_is_asked_for_at_a_call_a_model_or_in_the_environment(inputs, monkeypatch):
+    ours = make_adapted("bert", ["seq_bn", "seq_bn"])
+    ours.activate("average(a, b)")
+    correct = hidden(ours, inputs)
+    ours.activate("average(a, b)", compat="adapters")
+    theirs = hidden(ours, inputs)
+
+    monkeypatch.setenv("ADAPTERHUB_COMPAT", "adapters")
+    usual = compose.attach(ours.detach())
+    for name in "ab":
+        usual.shelf.put("adapter", name, ours.adapters[name])
+    usual.activate("average(a, b)")
+
+    assert torch.equal(hidden(usual, inputs), theirs)
+    assert not torch.allclose(theirs, correct)
+
+
+def test_an_unknown_compatibility_is_refused():
+    with pytest.raises(CompositionError, match="no compatibility with 'peft'"):
+        compose.attach(make_model(), compat="peft")

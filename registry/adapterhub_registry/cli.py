@@ -173,6 +173,13 @@ def import_hub(folder: Path, report: Path | None, *, metadata_only: bool, resume
 
 
 @main.command()
+def reindex() -> None:
+    """Make anew all that search reads: rows, facets, scores, counts. Publishes wait meanwhile; reads do not."""
+    adapters = _operations().reindex(_told)
+    click.echo(f"Indexed {adapters} adapters")
+
+
+@main.command()
 def openapi() -> None:
     """Print the OpenAPI document of the API."""
     click.echo(json.dumps(_operations().document(), indent=2, ensure_ascii=False))
@@ -194,6 +201,11 @@ def _welcome(secret: str) -> None:
         f"    {secret}\n",
         err=True,
     )
+
+
+def _told(adapters: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{adapters} adapters", err=True, nl=False)
 
 
 def _announce(address: str) -> None:

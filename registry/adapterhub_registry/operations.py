@@ -21,7 +21,7 @@ from adapterhub_registry.importing.reading import NoHub
 from adapterhub_registry.runtime import Runtime, open_runtime
 from adapterhub_registry.server import Address, run
 from adapterhub_registry.service import account as accounts
-from adapterhub_registry.service import garbage, integrity
+from adapterhub_registry.service import garbage, indexing, integrity
 from adapterhub_registry.settings import SettingsRefused, from_environment
 from adapterhub_registry.storage import StoreUnreachable
 
@@ -110,6 +110,12 @@ def import_hub(
 def describe(report: Report) -> str:
     """The report of an import as a table."""
     return report_table(report)
+
+
+def reindex(told: Callable[[int], None]) -> int:
+    """Make anew what search reads; of how many adapters."""
+    with opened() as runtime, runtime.database.writing() as session:
+        return indexing.rebuild(session, told)
 
 
 def document() -> dict[str, Any]:

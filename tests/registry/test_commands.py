@@ -79,6 +79,10 @@ def test_an_empty_registry_has_nothing_to_remove_and_no_fault(home: Path) -> Non
     assert run("gc").stdout == "Removed 0 uploads and 0 blobs (0 bytes)\n"
 
 
+def test_reindex_says_how_many(home: Path) -> None:
+    assert run("reindex").stdout == "Indexed 0 adapters\n"
+
+
 def test_migrate_and_openapi_run(home: Path) -> None:
     assert run("migrate").exit_code == 0
     assert json.loads(run("openapi").stdout)["openapi"].startswith("3.1")

@@ -1,5 +1,7 @@
 """Files: `HEAD` and `GET` of `/{namespace}/{name}/resolve/{revision}/{path}`."""
 
+import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -10,14 +12,17 @@ from sqlalchemy.exc import OperationalError
 from adapterhub_registry import errors
 from adapterhub_registry.huggingface import protocol
 from adapterhub_registry.request import change, now, runtime, session, viewer
-from adapterhub_registry.service import download, git_object, repository
+from adapterhub_registry.service import download, git_object, pickled, repository
+from adapterhub_registry.service.pickled import Twin
 from adapterhub_registry.service.repository import Entry, Snapshot
 from adapterhub_registry.service.rules import WEIGHTS
-from adapterhub_registry.storage import BlobMissing
+from adapterhub_registry.storage import BlobMissing, BlobStore
+from adapterhub_registry.storage.store import CHUNK_BYTES
 from adapterhub_registry.telemetry import log
 
 blueprint = protocol.new_blueprint("download")
 
+_IN_MEMORY_BYTES = 1024 * 1024
 _LINK_LIFETIME = timedelta(hours=1)
 
 
@@ -33,7 +38,10 @@ def resolve(namespace: str, name: str, revision: str, path: str) -> Response:
         _count(snapshot, path)
     large = git_object.is_large(path, entry.size_bytes)
     etag = entry.sha256 if large else _git_oid(entry)
-    link = runtime().store.download_url(entry.sha256, _LINK_LIFETIME) if large else None
+    is_stored = not isinstance(entry, Twin)
+    link = (
+        runtime().store.download_url(entry.sha256, _LINK_LIFETIME) if large and is_stored else None
+    )
     response = _streamed(entry) if link is None else Response(status=302)
     if link is not None:
         response.headers["Location"] = link
@@ -77,13 +85,32 @@ def _streamed(entry: Entry) -> Response:
     )
     if incoming.method == "GET":
         try:
-            response.response = runtime().store.read(entry.sha256, start, stop - start)
+            response.response = _chunks(entry, start, stop - start)
         except BlobMissing as error:
             raise _lost(entry) from error
     response.headers["Content-Length"] = str(stop - start)
     if span is not None:
         response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{entry.size_bytes}"
     return response
+
+
+def _chunks(entry: Entry, start: int, length: int) -> Iterator[bytes]:
+    store = runtime().store
+    if not isinstance(entry, Twin):
+        return store.read(entry.sha256, start, length)
+    store.size_bytes(entry.source.sha256)  # a missing blob is told before the answer begins
+    return _written(store, entry, (start, length))
+
+
+def _written(store: BlobStore, twin: Twin, span: tuple[int, int]) -> Iterator[bytes]:
+    """Write a twin when the first byte is wanted; the request itself may be over by then."""
+    start, length = span
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
+        pickled.write(store, twin, file)
+        file.seek(start)
+        while length > 0 and (chunk := file.read(min(CHUNK_BYTES, length))):
+            length -= len(chunk)
+            yield chunk
 
 
 def _lost(entry: Entry) -> errors.StoreFailed:

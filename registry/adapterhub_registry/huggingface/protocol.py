@@ -1,5 +1,6 @@
 """What all routes of the protocol share: blueprints, answers, errors by header, and the repository that is meant."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -11,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from adapterhub_registry import errors
 from adapterhub_registry.request import runtime, session, viewer
-from adapterhub_registry.service import repository
+from adapterhub_registry.service import pickled, repository
 from adapterhub_registry.service.repository import Moved, Snapshot, View
 from adapterhub_registry.storage import StoreUnreachable
 
@@ -24,6 +25,8 @@ _CODES: Mapping[type[errors.RegistryError], str] = {
     errors.Gated: "GatedRepo",
     errors.NotOffered: "NotImplemented",
 }
+_PICKLES_ONLY = re.compile(r"adapters/[0-9]")
+"""a client that does not look for safetensors by itself"""
 _WRONG_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105  # clients look for these words
 
 
@@ -78,7 +81,10 @@ def find(namespace: str, name: str) -> View:
 def find_snapshot(namespace: str, name: str, revision: str) -> tuple[View, Snapshot]:
     """The repository and the commit that an address names."""
     view = find(namespace, name)
-    return view, repository.snapshot(session(), view, revision)
+    snapshot = repository.snapshot(session(), view, revision)
+    if _PICKLES_ONLY.match(incoming.headers.get("User-Agent", "")):
+        snapshot = pickled.with_twins(runtime().store, snapshot)
+    return view, snapshot
 
 
 def warn(response: Response, snapshot: Snapshot) -> Response:

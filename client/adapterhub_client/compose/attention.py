@@ -92,6 +92,7 @@ class Pool:
         self._backbone = backbone.module
         self._modules: dict[str, Prefix] = {name: modules[name] for name in names}
         self._of_this_pass: dict[tuple[str, str], Tensor] = {}
+        self._is_run_apart = False
         for module in self._modules.values():
             for location in module.parts:
                 module.frozen(location)  # there before the first call, which may be compiled
@@ -107,10 +108,15 @@ class Pool:
     def states(self, name: str, location: str) -> Tensor:
         """Keys and values of one adapter for all layers of a location."""
         frozen = self._modules[name].frozen(location)
-        made = self._of_this_pass.get((name, location)) if frozen.needs_gradient() else None
+        if not frozen.needs_gradient():
+            # A pass that leads gradients, but not here: each layer is run again for its own, in a backward of its own.
+            self._is_run_apart = bool(self._of_this_pass)
+            return frozen()
+        made = None if self._is_run_apart else self._of_this_pass.get((name, location))
         return frozen() if made is None else made
 
     def _begin(self, *_call: object) -> None:
+        self._is_run_apart = False
         self._of_this_pass = {
             (name, location): module.frozen(location)()
             for name, module in self._modules.items()

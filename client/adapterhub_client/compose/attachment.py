@@ -51,6 +51,10 @@ class Adapted(nn.Module):
 
     Everything acts through public forward hooks, which exist only while a composition is active. `state_dict` holds
     what is trainable now, and nothing of a frozen base.
+
+    Two of them are independent in two threads. One of them serves one call at a time, as hooks hand on what they read
+    from place to place, and `attention` is that of the last call; share it behind a lock, or attach to a copy per thread
+    (`copy.deepcopy`).
     """
 
     def __init__(

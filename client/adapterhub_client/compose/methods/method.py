@@ -6,7 +6,15 @@ from typing import Any, Protocol
 from torch import nn
 
 from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.methods import bitfit, bottleneck, lora, mtl_lora, prefix, prompt, reft
+from adapterhub_client.compose.methods import (
+    bitfit,
+    bottleneck,
+    lora,
+    mtl_lora,
+    prefix,
+    prompt,
+    reft,
+)
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats

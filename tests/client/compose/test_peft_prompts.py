@@ -433,7 +433,7 @@ def test_tensors_that_do_not_fit_are_refused_and_nothing_is_loaded(config, chang
             lambda: transformers.AutoModelForSequenceClassification.from_config(
                 transformers.LlamaConfig(**LLAMA)
             ),
-            PROMPT, "last token", id="a head at the last token",
+            PROMPT, "reads by the tokens", id="a head at the last token",
         ),
         pytest.param(
             lambda: transformers.AutoModel.from_config(

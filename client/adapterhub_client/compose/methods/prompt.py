@@ -40,7 +40,6 @@ TAKES_EMBEDDINGS = frozenset(
         "distilbert",
         "electra",
         "gemma2",
-        "gemma3_text",
         "gpt2",
         "llama",
         "mistral",
@@ -120,8 +119,8 @@ def _require_input(backbone: Backbone) -> None:
     why = None
     if backbone.model_type not in TAKES_EMBEDDINGS:
         why = "they are not known to compute alike with embeddings instead of tokens"
-    elif backbone.has_static_head and _reads_last_token(backbone):
-        why = "their own head looks for the last token where there is no prompt"
+    elif backbone.has_static_head and _reads_by_tokens(backbone):
+        why = "their own head reads by the tokens, among which no prompt is"
     if why is not None:
         raise CompositionError(
             f"A prompt cannot be an input of {backbone.model_class!r} models: {why}.",
@@ -129,9 +128,10 @@ def _require_input(backbone: Backbone) -> None:
         )
 
 
-def _reads_last_token(backbone: Backbone) -> bool:
-    is_decoder = backbone.model_type in REFUSED
-    return is_decoder and backbone.model_class.endswith("ForSequenceClassification")
+def _reads_by_tokens(backbone: Backbone) -> bool:
+    """Whether the model's own head finds what it reads by tokens or mask: the last one, or the mean of all."""
+    is_other = backbone.model_type in REFUSED
+    return is_other and backbone.model_class.endswith("ForSequenceClassification")
 
 
 @torch.no_grad()

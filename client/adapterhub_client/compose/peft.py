@@ -17,11 +17,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapterhub_client.compose import folder as folders
-from adapterhub_client.compose import peftlinear, peftprompt
+from adapterhub_client.compose import peftia3, peftlinear, peftprompt
 from adapterhub_client.compose.errors import IncompatibleAdapter
 from adapterhub_client.compose.folder import Files
 from adapterhub_client.compose.methods import method
-from adapterhub_client.compose.peftlinear import Found
+from adapterhub_client.compose.peftplaces import Found
 from adapterhub_client.compose.shelf import LoadedAdapter
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.statichead import StaticHead
@@ -40,7 +40,7 @@ _TASKS = {
 }
 _READERS = {
     "LORA": peftlinear.read_lora,
-    "IA3": peftlinear.read_ia3,
+    "IA3": peftia3.read_ia3,
     "PREFIX_TUNING": peftprompt.read_prefix,
     "PROMPT_TUNING": peftprompt.read_prompt,
     "P_TUNING": peftprompt.read_prompt,

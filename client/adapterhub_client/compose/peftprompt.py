@@ -10,7 +10,7 @@ from torch import Tensor
 from adapterhub_client.compose.errors import IncompatibleAdapter, WrongShape
 from adapterhub_client.compose.methods import prefix, prompt
 from adapterhub_client.compose.methods.invertible import embedding_size
-from adapterhub_client.compose.peftlinear import Found, Options, Tensors, Written
+from adapterhub_client.compose.peftplaces import Found, Options, Tensors, Written, refusal
 from adapterhub_client.compose.shelf import LoadedAdapter
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.compose.spots import Attention
@@ -130,9 +130,7 @@ def _one_tensor(
     """The prefix or prompt, and what else is in the file."""
     for option, value in config.items():
         if value and option not in _HARMLESS:
-            raise CompositionError(
-                f"'{folder}' has the option {option}={value!r} of PEFT, which none of our methods has."
-            )
+            raise refusal(folder, option, value)
     submodules = config.get("num_transformer_submodules")
     if submodules not in (None, 1):
         raise CompositionError(

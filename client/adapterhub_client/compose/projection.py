@@ -49,6 +49,20 @@ class LinearHooks:
         return self._part(args[0], None, output)
 
 
+class InputHooks:
+    """The hook of what goes into one linear layer: as if a layer before it put that out."""
+
+    def __init__(self, linear: nn.Module, part: Part) -> None:
+        self._linear, self._part = linear, part
+
+    def install(self) -> Iterator[RemovableHandle]:
+        """Register the hook; its handle removes it."""
+        yield self._linear.register_forward_pre_hook(self._change)
+
+    def _change(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._part(args[0], None, args[0]), *args[1:])
+
+
 class ResidentHooks:
     """The hook of one linear layer whose rows name their adapters."""
 
@@ -59,10 +73,17 @@ class ResidentHooks:
         numbered = {number: adapters[name] for number, name in names if name in adapters}
         self._linear, self._residents = linear, plan.manner.residents
         self._banks = ResidentBanks(numbered, len(tree.children), linear)
+        self._is_input = any(adapter.target.is_input for adapter in numbered.values())
 
     def install(self) -> Iterator[RemovableHandle]:
         """Register the hook; its handle removes it."""
-        yield self._linear.register_forward_hook(self._change)
+        if self._is_input:
+            yield self._linear.register_forward_pre_hook(self._change_input)
+        else:
+            yield self._linear.register_forward_hook(self._change)
+
+    def _change_input(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._change(module, args, args[0]), *args[1:])
 
     def _change(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         index = None if self._residents is None else self._residents.index
@@ -175,11 +196,40 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
         linear = module_at(plan.backbone, place)
         if not own or linear is None:
             continue
-        adapters = cast("Mapping[str, LinearAdapter]", own)
-        if isinstance(tree, Rows):
-            yield ResidentHooks(linear, tree, adapters, plan)
-            continue
-        binder = Binder(str(place), linear, adapters, as_reference=plan.as_reference)
-        part = binder.bind(tree)
-        if part is not None:
-            yield LinearHooks(linear, part)
+        at = str(place)
+        for adapters in _apart(tree, cast("Mapping[str, LinearAdapter]", own), at):
+            if isinstance(tree, Rows):
+                yield ResidentHooks(linear, tree, adapters, plan)
+                continue
+            part = Binder(at, linear, adapters, as_reference=plan.as_reference).bind(tree)
+            is_input = any(adapter.target.is_input for adapter in adapters.values())
+            if part is not None:
+                yield InputHooks(linear, part) if is_input else LinearHooks(linear, part)
+
+
+def _apart(
+    tree: Expression, adapters: Mapping[str, LinearAdapter], at: str
+) -> list[Mapping[str, LinearAdapter]]:
+    """Those that change what goes into a layer apart from those that change what it puts out.
+
+    Raises:
+        CompositionError: Both change the same rows.
+    """
+    groups: dict[bool, dict[str, LinearAdapter]] = {}
+    for name, adapter in adapters.items():
+        groups.setdefault(adapter.target.is_input, {})[name] = adapter
+    if len(groups) > 1 and _meet(tree, set(groups[True]), set(groups[False])):
+        raise CompositionError(
+            f"At {at} some adapters of `{tree}` scale what goes into a layer and others change what it puts out; "
+            "what both do to the same rows has no meaning.",
+            hint="put them side by side with `parallel` or `batchsplit`",
+        )
+    return list(groups.values())
+
+
+def _meet(tree: Expression, inputs: set[str], outputs: set[str]) -> bool:
+    """Whether adapters of both kinds act on the same rows."""
+    if isinstance(tree, Parallel | BatchSplit | Rows):
+        return any(_meet(child, inputs, outputs) for child in tree.children)
+    names = set(expression.leaves(tree))
+    return bool(names & inputs) and bool(names & outputs)

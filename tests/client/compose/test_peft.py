@@ -213,9 +213,10 @@ def test_what_peft_cannot_express_is_refused_and_nothing_is_written(method, opti
         pytest.param(lambda: lora(["query"], bias="all"), "bias='all'", id="bias"),
         pytest.param(lambda: lora(["output.dense"]), "'encoder.layer.0.attention.output.dense'", id="module"),
         pytest.param(lambda: lora(["query", "word_embeddings"]), "lora_embedding", id="embeddings"),
+        pytest.param(lambda: ia3(["key", "value"], ["key"]), "feedforward_modules", id="ia3 of a key's input"),
         pytest.param(
-            lambda: ia3(["key", "intermediate.dense"], ["intermediate.dense"]),
-            "feedforward_modules", id="ia3 of inputs",
+            lambda: ia3(["0.output.dense", "1.output.dense"], ["0.output.dense"]),
+            "not into all of them", id="ia3 of some inputs",
         ),
         pytest.param(lambda: peft.LoHaConfig(target_modules=["query"]), "LOHA", id="another method"),
     ],

@@ -1,4 +1,4 @@
-"""(IA)3: a learned factor for each feature of what a linear layer puts out."""
+"""(IA)3: a learned factor for each feature of what a linear layer puts out, or of what goes into it."""
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,10 @@ INITIALISATIONS = ("ia3", "lora", "bert")
 class Ia3Adapter(LinearAdapter):
     """y * l * alpha, the bias of y with it; gated instead of times alpha where there is a gate.
 
+    At a layer's input, y is that input, and the bias stays as it is.
+
     Shapes:
-        lora_B: (features out, 1), the factors l, of the blocks in use
+        lora_B: (features out, 1), the factors l, of the blocks in use; (features in, 1) at the input
 
     Source: Liu et al. 2022, section 3.3.
     """
@@ -62,6 +64,8 @@ class Ia3Adapter(LinearAdapter):
                 hint="keep it beside the model, or train one without `use_gating`",
             )
         factor = self.factor().to(weight.dtype)
+        if self.target.is_input:
+            return weight * factor, bias
         return weight * factor.unsqueeze(-1), None if bias is None else bias * factor
 
     @torch.no_grad()
@@ -97,4 +101,11 @@ def check(config: Lora) -> None:
             raise CompositionError(
                 f"{option} does not go with composition_mode='scale', which has one factor for each feature.",
                 hint="leave it out, or use composition_mode='add'",
+            )
+    chosen = {"intermediate": config.intermediate_lora, "output": config.output_lora}
+    for name in config.scaled_inputs:
+        if not chosen[name]:
+            raise CompositionError(
+                f"scaled_inputs names {name!r}, where the config puts no adapter.",
+                hint=f"set {name}_lora",
             )

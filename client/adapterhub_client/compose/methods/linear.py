@@ -33,6 +33,8 @@ class Target(NamedTuple):
     features_out: int
     blocks: int = 1
     uses: tuple[int, ...] = (0,)
+    is_input: bool = False
+    """whether it is what goes into the layer that is changed; the features out are those of the input then"""
 
     @property
     def block(self) -> int:
@@ -173,6 +175,8 @@ def target_of(config: LowRankConfig, backbone: Backbone, place: Place) -> Target
     if linear is None or not isinstance(spot, Projection):
         raise CompositionError(f"There is no linear layer at {place}.")
     features_in, features_out = sizes(linear, place)
+    if isinstance(config, Lora) and spot.name in config.scaled_inputs:
+        return Target(features_in, features_in, is_input=True)
     if not spot.merged:
         return Target(features_in, features_out)
     if features_out % len(spot.merged):

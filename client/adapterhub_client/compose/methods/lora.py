@@ -84,6 +84,11 @@ def check(config: Lora, backbone: Backbone) -> None:
     if is_scale:
         ia3.check(config)
         return
+    if config.scaled_inputs:
+        raise CompositionError(
+            f"scaled_inputs={config.scaled_inputs} does not go with composition_mode='add', which scales nothing.",
+            hint="leave it out, or use composition_mode='scale'",
+        )
     targets = _targets(config, backbone)
     if config.is_vera:
         vera.check(config, targets)

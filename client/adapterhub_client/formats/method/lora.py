@@ -66,6 +66,17 @@ class Lora(LowRank, frozen=True, kw_only=True, tag_field="architecture", tag="lo
     Source: Hu et al. 2021 (LoRA); Liu et al. 2022 ((IA)3); Kopiczko et al. 2023 (VeRA); Liu et al. 2024 (DoRA).
     """
 
+    scaled_inputs: list[Literal["intermediate", "output"]] = []
+    """projections of which (IA)3 scales what goes in, as PEFT's `feedforward_modules`; a key of ours, written only
+    where it is set"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `config` object of an `adapter_config.json`."""
+        written = super().to_dict()
+        if not self.scaled_inputs:
+            del written["scaled_inputs"]
+        return written
+
 
 class MtlLora(LowRank, frozen=True, kw_only=True, tag_field="architecture", tag="mtl_lora"):
     """LoRA whose down-projection is shared by several tasks.

@@ -61,6 +61,9 @@ class Branches:
             sources = [source for module in present for source in module.sources()]
             self._stacked = Frozen(sources, lambda: _stack([m.weights() for m in present]))
         self._alike = present[0]
+        with torch.no_grad():
+            for module in present:
+                module.weights()  # what it keeps is there before the first call, which may be compiled
 
     def __call__(self, hidden: Tensor, **options: Any) -> Tensor:  # noqa: ANN401
         """Each row changed by its module."""

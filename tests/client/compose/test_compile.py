@@ -145,9 +145,10 @@ def graphs():
 def test_every_composition_is_one_graph(methods, expression):
     adapted, batch = adapted_of("bert", methods), batch_of()
     adapted.activate(expression)
-    expected = hidden(adapted, batch)
 
-    torch.testing.assert_close(hidden(one_graph(adapted), batch), expected, atol=1e-5, rtol=0)
+    found = hidden(one_graph(adapted), batch)
+
+    torch.testing.assert_close(found, hidden(adapted, batch), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "gpt2", "llama"])

@@ -147,6 +147,12 @@ class Intervention(nn.Module):
         self.config = config
         count = 1 if config.tied_weights else len(UNITS)
         self.units = nn.ModuleList(Unit(config, features, like) for _ in range(count))
+        if not config.tied_weights:
+            for unit, positions in zip(self.units, self.positions, strict=True):
+                if (
+                    not positions
+                ):  # it has no effect, and so no gradient, which other processes would wait for
+                    unit.never_trained = tuple(name for name, _ in unit.named_parameters())  # type: ignore[assignment]
 
     @property
     def positions(self) -> tuple[int, int]:

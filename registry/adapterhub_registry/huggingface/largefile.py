@@ -1,14 +1,13 @@
 """Large files by git's LFS protocol: a batch, PUTs whose address is their permission, completion and verification.
 
-The PUTs come without a token: their address is signed, and says whose upload of which bytes it is, and until when.
-Nothing counts before the registry has hashed it.
+The PUTs come without a token: their address is signed, by the store or by the registry, and says whose upload of which
+bytes it is, and until when. Nothing counts before the registry has hashed it, which it does when it is committed.
 """
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from flask import Response
@@ -20,12 +19,11 @@ from adapterhub_registry import errors
 from adapterhub_registry.huggingface import protocol
 from adapterhub_registry.request import now, runtime, session, viewer
 from adapterhub_registry.service import committing, repository
-from adapterhub_registry.storage import BlobCorrupt, BlobMissing
-from adapterhub_registry.storage.store import CHUNK_BYTES
+from adapterhub_registry.storage import BlobCorrupt
+from adapterhub_registry.storage.store import CHUNK_BYTES, part_sizes
 
 blueprint = protocol.new_blueprint("largefile")
 
-PART_BYTES = 32 * 1024 * 1024
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SALT = "adapterhub large file"
@@ -83,7 +81,7 @@ def batch(namespace: str, name: str) -> Response:
     known = committing.known(session(), viewer(), view, files)
     in_parts = "multipart" in sent.transfers
     objects = [_object(each, view.full_name, known, in_parts=in_parts) for each in sent.objects]
-    has_parts = in_parts and any(each.size > PART_BYTES for each in sent.objects)
+    has_parts = in_parts and any(part_sizes(each.size) for each in sent.objects)
     content = {
         "transfer": "multipart" if has_parts else "basic",
         "objects": objects,
@@ -97,36 +95,31 @@ def put(permit: str) -> Response:
     """The bytes of an object, or of one part of it."""
     allowed = _permitted(permit)
     incoming.max_content_length = runtime().settings.max_blob_bytes
-    if allowed.part == _WHOLE:
-        _stage(allowed.upload, allowed.oid, _received(), allowed.size_bytes)
-        return _with_etag(allowed.oid)
-    with tempfile.TemporaryFile() as file:
-        sha256, size_bytes = _spooled(file)
-        if size_bytes != allowed.size_bytes:
-            raise errors.BadRequest(f"The part has {size_bytes} bytes, not {allowed.size_bytes}.")
-        _stage(allowed.upload, sha256, _chunks(file), size_bytes)
-    return _with_etag(sha256)
+    store, size_bytes = runtime().store, allowed.size_bytes
+    try:
+        if allowed.part == _WHOLE:
+            store.stage(allowed.upload, allowed.oid, _received(), size_bytes)
+        else:
+            store.stage_part(allowed.upload, allowed.oid, allowed.part, _received(), size_bytes)
+    except BlobCorrupt as error:
+        raise errors.ContentRefused([f"{allowed.oid}: {error.fault}"]) from error
+    response = Response(status=200)
+    response.set_etag(f"{allowed.oid}.{allowed.part}")
+    return response
 
 
 @blueprint.post("/api/lfs/<permit>")
 def complete(permit: str) -> Response:
-    """Put the parts of an object together."""
+    """Say that all parts of an object have been sent; they are put together when it is committed."""
     allowed = _permitted(permit)
     sent = protocol.body(_Completion)
-    parts = sorted(sent.parts, key=lambda part: part.part_number)
-    numbers = [part.part_number for part in parts]
-    etags = [part.etag.strip('"') for part in parts]
-    if sent.oid != allowed.oid or numbers != list(range(1, _parts(allowed.size_bytes) + 1)):
+    numbers = sorted(part.part_number for part in sent.parts)
+    if sent.oid != allowed.oid or numbers != list(
+        range(1, len(part_sizes(allowed.size_bytes)) + 1)
+    ):
         raise errors.BadRequest("These are not all parts of the object.")
-    if not all(_SHA256.fullmatch(etag) for etag in etags):
-        raise errors.BadRequest("An ETag is not what the upload of its part gave.")
-    try:
-        chunks = (
-            chunk for etag in etags for chunk in runtime().store.read_staged(allowed.upload, etag)
-        )
-        _stage(allowed.upload, allowed.oid, chunks, allowed.size_bytes)
-    except BlobMissing as error:
-        raise errors.UploadIncomplete([error.sha256]) from error
+    if runtime().store.staged_bytes(allowed.upload, allowed.oid) != allowed.size_bytes:
+        raise errors.UploadIncomplete([allowed.oid])
     return _answer({})
 
 
@@ -155,12 +148,14 @@ def _object(sent: _Object, full_name: str, known: set[str], *, in_parts: bool) -
     if sent.oid in known:
         return shown
     upload = committing.staging(viewer().account_id or 0, full_name, sent.oid)
+    parts = part_sizes(sent.size) if in_parts else []
     target: dict[str, Any] = {"href": _address(upload, sent, _WHOLE, sent.size)}
-    if in_parts and sent.size > PART_BYTES:
-        target["header"] = {"chunk_size": str(PART_BYTES)} | {
-            str(number): _address(upload, sent, number, _part_bytes(sent.size, number))
-            for number in range(1, _parts(sent.size) + 1)
-        }
+    if parts:
+        addresses = [_part(upload, sent, at, size) for at, size in enumerate(parts, start=1)]
+        numbered = {str(at): address for at, address in enumerate(addresses, start=1)}
+        target["header"] = {"chunk_size": str(parts[0]), **numbered}
+    elif sent.size > 0:
+        target["href"] = _part(upload, sent, 1, sent.size, alone=True)
     verified = {"href": f"{protocol.address()}/api/models/{_repo_path()}/lfs-verify"}
     return {**shown, "authenticated": True, "actions": {"upload": target, "verify": verified}}
 
@@ -170,12 +165,13 @@ def _repo_path() -> str:
     return f"{named['namespace']}/{named['name']}"
 
 
-def _parts(size_bytes: int) -> int:
-    return -(-size_bytes // PART_BYTES)
-
-
-def _part_bytes(size_bytes: int, number: int) -> int:
-    return min(PART_BYTES, size_bytes - (number - 1) * PART_BYTES)
+def _part(upload: str, sent: _Object, number: int, size_bytes: int, *, alone: bool = False) -> str:
+    """Where a part goes: to a store that takes it itself, else here, where what comes whole is hashed at once."""
+    lifetime = runtime().upload_lifetime
+    target = runtime().store.part_target(upload, sent.oid, number, size_bytes, lifetime)
+    if target is not None:
+        return target.url
+    return _address(upload, sent, _WHOLE if alone else number, size_bytes)
 
 
 def _serializer() -> URLSafeSerializer:
@@ -201,38 +197,9 @@ def _permitted(text: str) -> _Permit:
     return permit
 
 
-def _stage(upload: str, sha256: str, chunks: Iterator[bytes], size_bytes: int) -> None:
-    try:
-        runtime().store.stage(upload, sha256, chunks, size_bytes)
-    except BlobCorrupt as error:
-        raise errors.ContentRefused([f"{sha256}: {error.fault}"]) from error
-
-
-def _spooled(file: IO[bytes]) -> tuple[str, int]:
-    digest, size_bytes = hashlib.sha256(), 0
-    for chunk in _received():
-        digest.update(chunk)
-        size_bytes += file.write(chunk)
-        if size_bytes > PART_BYTES:
-            raise errors.TooLarge(f"A part has at most {PART_BYTES} bytes.")
-    return digest.hexdigest(), size_bytes
-
-
 def _received() -> Iterator[bytes]:
     while chunk := incoming.stream.read(CHUNK_BYTES):
         yield chunk
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    file.seek(0)
-    while chunk := file.read(CHUNK_BYTES):
-        yield chunk
-
-
-def _with_etag(etag: str) -> Response:
-    response = Response(status=200)
-    response.set_etag(etag)
-    return response
 
 
 def _answer(content: dict[str, Any]) -> Response:

@@ -8,7 +8,6 @@ repository, and what it could have read anyway.
 """
 
 import hashlib
-import secrets
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -144,14 +143,10 @@ def head(runtime: Runtime, viewer: Viewer, place: tuple[str, str]) -> Done:
 
 def keep(runtime: Runtime, chunks: Iterable[bytes], sha256: str, size_bytes: int) -> None:
     """Make a blob of bytes that came with a request."""
-    upload = secrets.token_hex(16)
     try:
-        runtime.store.stage(upload, sha256, chunks, size_bytes)
-        runtime.store.promote(upload, sha256, size_bytes)
+        runtime.store.put(sha256, chunks, size_bytes)
     except BlobCorrupt as error:
         raise ContentRefused([f"{sha256}: {error.fault}"]) from error
-    finally:
-        runtime.store.discard(upload)
 
 
 def staging(account_id: int, full_name: str, sha256: str) -> str:

@@ -28,9 +28,17 @@ from adapterhub_registry.models import (
     RepositoryCommit,
     RepositoryMove,
     RepositoryRef,
+    RetiredName,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, committing, git_object, repository
+from adapterhub_registry.service import (
+    audit,
+    committing,
+    deletion,
+    git_object,
+    ownership,
+    repository,
+)
 from adapterhub_registry.service.committing import Author
 from adapterhub_registry.service.repository import MAIN, Entry, View
 from adapterhub_registry.service.visibility import require_role, require_scope
@@ -38,6 +46,8 @@ from adapterhub_registry.service.visibility import require_role, require_scope
 _NUMBERED = (
     "Tags such as {!r} show numbered versions, which come into being when `main` is an adapter."
 )
+_DELETED = "deleted by a Hugging Face client"
+_RETIRED = "{!r} was deleted, and a name is not given twice: take another."
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +89,6 @@ def create(runtime: Runtime, viewer: Viewer, repo_id: str, *, private: bool) -> 
         tree = {git_object.ATTRIBUTES_FILE: Entry(sha256, len(content))}
         oid = committing.record(session, row, (None, tree), ("initial commit", ""), author)
         committing.move(session, row, MAIN, oid, author)
-        session.execute(delete(RepositoryMove).filter_by(old_name=row.full_name))
         _audit(session, viewer, "repository.create", row.full_name, author.moment, private=private)
     return repo_id
 
@@ -94,11 +103,12 @@ def change(session: Session, viewer: Viewer, repo_id: str, wanted: Settings, now
     _require_admin(session, viewer, view)
     if wanted.gated not in {None, "auto", "manual", "open"}:
         raise Unprocessable(f"`gated` is 'auto', 'manual' or false, not {wanted.gated!r}.")
+    if wanted.private is not None and view.adapter is not None:
+        reference = names.parse(view.full_name)
+        ownership.set_private(session, viewer, reference, now, private=wanted.private)
     row = committing.locked(session, view, now)
     if wanted.private is not None:
         row.private = wanted.private
-        if view.adapter is not None:
-            session.get_one(Adapter, view.adapter.id).private = wanted.private
     if wanted.gated is not None:
         row.gated = None if wanted.gated == "open" else wanted.gated
     row.updated_at = now
@@ -109,18 +119,17 @@ def change(session: Session, viewer: Viewer, repo_id: str, wanted: Settings, now
 
 
 def remove(session: Session, viewer: Viewer, repo_id: str, now: datetime) -> None:
-    """Delete a repository of drafts.
+    """Delete a repository; the versions that were published from it leave a tombstone.
 
     Raises:
-        Conflict: It has published versions, which never change and never vanish through this door.
+        DependedOn: Public compositions of others pin its versions.
     """
     view = repository.find(session, viewer, repo_id)
     _require_admin(session, viewer, view)
-    if view.versions:
-        raise Conflict(
-            f"{view.repo_id!r} has {len(view.versions)} published versions, which others may have pinned: "
-            f"yank them, or delete the adapter {view.full_name!r} with the registry's own API."
-        )
+    if view.adapter is not None:
+        wish = deletion.Wish(reason=_DELETED)
+        deletion.delete_adapter(session, viewer, names.parse(view.full_name), wish, now)
+        return
     if view.row is not None:
         for table in (RepositoryBlob, RepositoryRef, RepositoryCommit):
             session.execute(delete(table).where(table.repository_id == view.row.id))
@@ -130,21 +139,24 @@ def remove(session: Session, viewer: Viewer, repo_id: str, now: datetime) -> Non
 
 
 def rename(session: Session, viewer: Viewer, old_id: str, new_id: str, now: datetime) -> None:
-    """Give a repository of drafts another id; the old one leads there.
+    """Give a repository another id; the old one leads there. A published adapter may change its organization.
 
     Raises:
-        Conflict: It has published versions: their manifests say what they are called.
-        RepositoryExists: The new id is taken.
+        Conflict: A published adapter cannot change its task or its name.
+        RepositoryExists, NameTaken: The new id is taken.
     """
     view = repository.find(session, viewer, old_id)
     _require_admin(session, viewer, view)
     reference = _named(new_id)
-    organization = _free(session, viewer, reference, new_id)
-    if view.versions or view.row is None:
-        raise Conflict(
-            f"{view.repo_id!r} has published versions, whose manifests say what it is called: "
-            "publish it anew under the other name."
-        )
+    old = names.parse(view.full_name)
+    if view.adapter is not None:
+        if (old.task, old.name) != (reference.task, reference.name):
+            raise Conflict(
+                f"{view.repo_id!r} has published versions: it may go to another organization, not change its name."
+            )
+        ownership.transfer(session, viewer, old, reference.org, now)
+        return
+    organization = _free(session, viewer, reference, new_id, moving=view.full_name)
     row = committing.locked(session, view, now)
     row.full_name, row.spelling = reference.adapter, new_id
     row.organization_id, row.updated_at = organization.id, now
@@ -222,7 +234,12 @@ def _named(repo_id: str) -> names.Reference:
 
 
 def _free(
-    session: Session, viewer: Viewer, reference: names.Reference, repo_id: str
+    session: Session,
+    viewer: Viewer,
+    reference: names.Reference,
+    repo_id: str,
+    *,
+    moving: str | None = None,
 ) -> Organization:
     """The organization of a name that is free; others that make one there wait until this transaction ends."""
     require_scope(viewer, "write")
@@ -231,6 +248,11 @@ def _free(
     for table in (Adapter, Repository):
         if session.scalar(select(table.id).where(table.full_name == reference.adapter)) is not None:
             raise RepositoryExists(repo_id)
+    if session.scalar(select(RetiredName.full_name).filter_by(full_name=reference.adapter)):
+        raise BadRequest(_RETIRED.format(repo_id))
+    moved = session.get(RepositoryMove, reference.adapter)
+    if moved is not None and moved.new_name != moving:
+        raise RepositoryExists(names.parse(moved.new_name).repo_id)
     return organization
 
 

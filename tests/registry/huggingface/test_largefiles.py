@@ -20,7 +20,9 @@ def repository(ukp):
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts so small that a test can send several."""
-    monkeypatch.setattr(largefile, "PART_BYTES", 50)
+    monkeypatch.setattr(
+        largefile, "part_sizes", lambda size: [min(50, size - at) for at in range(0, size, 50)]
+    )
 
 
 def ask(client, *transfers, content=CONTENT):
@@ -81,6 +83,18 @@ def test_parts_that_are_not_all_are_refused(ukp, anyone, repository, small_parts
     body = {"oid": OID, "parts": [{"partNumber": 1, "etag": '"' + "0" * 64 + '"'}]}
 
     assert anyone.post(local(upload["href"]), body).status_code == 400
+    assert commit(ukp).status_code == 409
+
+
+def test_parts_of_other_bytes_are_refused_with_the_commit(ukp, anyone, repository, small_parts):
+    upload = ask(ukp, "multipart")["objects"][0]["actions"]["upload"]
+    size = int(upload["header"].pop("chunk_size"))
+    for number, href in upload["header"].items():
+        length = min(size, SIZE - (int(number) - 1) * size)
+        assert anyone.call("PUT", local(href), data=b"x" * length).status_code == 200
+        assert anyone.call("PUT", local(href), data=b"x" * (length + 1)).status_code == 422
+
+    assert commit(ukp).status_code == 422
     assert commit(ukp).status_code == 409
 
 

@@ -329,6 +329,43 @@ def test_a_repository_of_drafts_can_be_deleted(ukp, anyone, repository):
     assert ukp.create(REPO).status_code == 200
 
 
+def test_what_was_published_leaves_a_tombstone(hub, ukp, anyone, repository):
+    ukp.commit(REPO, PEFT)
+    body = {"name": "nli.pushed", "organization": "ukp"}
+
+    assert ukp.call("DELETE", "/api/repos/delete", json=body).status_code == 200
+
+    assert anyone.get(f"/api/models/{REPO}").headers["X-Error-Code"] == "RepoNotFound"
+    again = ukp.create(REPO)
+    assert again.status_code == 400
+    assert "deleted" in again.headers["X-Error-Message"]
+
+
+def test_what_was_published_may_go_to_another_organization(hub, ukp, anyone, repository):
+    ukp.commit(REPO, PEFT)
+    hub.call("POST", "/orgs", ukp.token, body={"name": "lab"})
+
+    renamed = ukp.post("/api/repos/move", {"fromRepo": REPO, "toRepo": "ukp/nli.renamed"})
+    moved = ukp.post("/api/repos/move", {"fromRepo": REPO, "toRepo": "lab/nli.pushed"})
+
+    assert (renamed.status_code, moved.status_code) == (409, 200)
+    assert anyone.info("lab/nli.pushed")["id"] == "lab/nli.pushed"
+    assert anyone.get(f"/api/models/{REPO}").headers["Location"].endswith("lab/nli.pushed")
+    tags = anyone.get("/api/models/lab/nli.pushed/refs").get_json()["tags"]
+    assert [each["name"] for each in tags] == ["v1"]
+
+
+def test_an_adapter_can_be_made_private_and_public_again(hub, ukp, anyone, repository):
+    ukp.commit(REPO, PEFT)
+    path = f"/api/models/{REPO}/settings"
+
+    assert ukp.call("PUT", path, json={"private": True}).status_code == 200
+    assert anyone.get(f"/api/models/{REPO}").status_code == 404
+    assert hub.get("/adapters/nli/pushed@ukp").status_code == 404
+    assert ukp.call("PUT", path, json={"private": False}).status_code == 200
+    assert anyone.get(f"/api/models/{REPO}").status_code == 200
+
+
 def test_gated_files_are_for_members(hub, ukp, anyone, repository):
     path = f"/api/models/{REPO}/settings"
 

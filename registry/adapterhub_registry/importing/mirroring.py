@@ -33,7 +33,7 @@ from adapterhub_registry.models import (
     Version,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, publishing
+from adapterhub_registry.service import audit, indexing, publishing
 from adapterhub_registry.service.recorded import alias
 
 DEFAULT = "default"
@@ -243,6 +243,7 @@ def _keep(runtime: Runtime, subject: Subject, version: wire.Version) -> None:
             version=file.name,
             digest=version.digest,
         )
+        indexing.refresh(session, [subject.entry.adapter_id])
     archives.sums(runtime, version.digest)
 
 

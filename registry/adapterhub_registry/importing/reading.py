@@ -59,7 +59,9 @@ def read(root: Path) -> Repository:
         NoHub: The folder has no adapters.
     """
     if not (root / "adapters").is_dir():
-        raise NoHub(f"'{root}' has no folder `adapters`, so it is no repository of a reference hub.")
+        raise NoHub(
+            f"'{root}' has no folder `adapters`, so it is no repository of a reference hub."
+        )
     findings: list[Finding] = []
 
     def note(kind: Kind, subject: str, wrong: str, done: str) -> None:

@@ -28,7 +28,7 @@ from adapterhub_registry.models import (
 )
 from adapterhub_registry.models import Subtask as SubtaskRow
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit
+from adapterhub_registry.service import audit, indexing
 
 IMPORTER = "reference-hub"
 """the account that what is imported is published by"""
@@ -207,6 +207,7 @@ def _entry(
     full_name = entry.reference.adapter
     action = "import.create" if created else "import.update"
     audit.record(session, None, action, full_name, now, file=entry.file)
+    indexing.refresh(session, [variant.adapter_id])
     return created
 
 

@@ -11,7 +11,14 @@ from adapterhub_registry import errors
 from adapterhub_registry.api.document import PUBLIC, answers, api
 from adapterhub_registry.domain.query import MalformedQuery
 from adapterhub_registry.request import session, viewer
-from adapterhub_registry.service import catalogue, faceting, lifecycle, resolution, search
+from adapterhub_registry.service import (
+    answering,
+    catalogue,
+    faceting,
+    lifecycle,
+    resolution,
+    search,
+)
 
 blueprint = Blueprint("adapters", __name__)
 
@@ -111,7 +118,9 @@ def variants(task: str, name: str, org: str) -> list[wire.Variant]:
     security=PUBLIC,
     operation_id="resolve",
 )
-def resolve(query: ResolveQuery) -> tuple[wire.Resolution, int, dict[str, str]]:
+def resolve(
+    query: ResolveQuery,
+) -> tuple[wire.Resolution | answering.Answer, int, dict[str, str]]:
     """The one version a reference stands for, or a problem that lists the candidates.
 
     A pin of a yanked or deprecated version answers with a `Warning` header.
@@ -119,5 +128,8 @@ def resolve(query: ResolveQuery) -> tuple[wire.Resolution, int, dict[str, str]]:
     wanted = resolution.Wanted(
         base=query.base, config=query.config, version=query.version, fallback=query.fallback
     )
-    found = resolution.resolve(session(), viewer(), query.ref, wanted)
+    reference = resolution.pinned(query.ref, wanted)
+    found = answering.resolved(session(), viewer(), reference, wanted) or resolution.resolve(
+        session(), viewer(), query.ref, wanted
+    )
     return found, 200, lifecycle.headers(found.version)

@@ -13,7 +13,7 @@ from adapterhub_registry import errors
 from adapterhub_registry.api.document import PUBLIC, answers, api
 from adapterhub_registry.models import Blob
 from adapterhub_registry.request import change, now, runtime, session, viewer
-from adapterhub_registry.service import catalogue, download, lifecycle, representation
+from adapterhub_registry.service import answering, catalogue, download, lifecycle
 from adapterhub_registry.storage import BlobMissing
 from adapterhub_registry.telemetry import log
 
@@ -46,11 +46,16 @@ class Pulled(msgspec.Struct, frozen=True):
 )
 def manifest(digest: str) -> Response:
     """The canonical bytes of a manifest, the very ones its digest is taken over."""
-    row = catalogue.version_by_digest(session(), viewer(), digest)
-    response = Response(row.manifest, content_type="application/json")
-    _cache(response, digest, private=row.variant.adapter.private)
-    response.headers.extend(lifecycle.headers(representation.version(row)))
-    response.make_conditional(incoming)
+    # The digest is the ETag, so whether a client has it is known before its bytes are read.
+    held = incoming.if_none_match.contains_weak(digest)
+    facts = answering.facts(session(), viewer(), digest, with_manifest=not held)
+    if facts is None:
+        catalogue.refuse_digest(session(), viewer(), digest)
+    response = Response(facts.manifest, content_type="application/json")
+    _cache(response, digest, private=facts.private)
+    response.headers.extend(lifecycle.headers(facts))
+    if held:
+        response.status_code = 304
     return response
 
 

@@ -1,6 +1,7 @@
 """What the catalogue shows of an adapter and of a version; reads only. The API and the pages use exactly these."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload, undefer
@@ -59,9 +60,14 @@ def version_by_digest(session: Session, viewer: Viewer, digest: str) -> Version:
         .options(undefer(Version.manifest))
     )
     if row is None:
-        tombstone.refuse_deleted(session, viewer, digest)
-        raise ManifestNotFound(digest)
+        refuse_digest(session, viewer, digest)
     return row
+
+
+def refuse_digest(session: Session, viewer: Viewer, digest: str) -> NoReturn:
+    """Say why a digest has no manifest: Deleted, or ManifestNotFound."""
+    tombstone.refuse_deleted(session, viewer, digest)
+    raise ManifestNotFound(digest)
 
 
 def _versions(session: Session, adapter_ids: Sequence[int]) -> list[Version]:

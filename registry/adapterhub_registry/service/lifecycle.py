@@ -11,6 +11,7 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import AliasNotFound, Ambiguous, MalformedName
 from adapterhub_registry.models import Adapter, Alias, Variant, Version
 from adapterhub_registry.service import audit, indexing, lineage, representation
+from adapterhub_registry.service.answering import Facts
 from adapterhub_registry.service.resolution import Wanted, find, find_adapter
 from adapterhub_registry.service.visibility import require_role, require_scope
 
@@ -124,7 +125,7 @@ def remove_alias(
     _audit_alias(session, viewer, "alias.remove", row, alias, now)
 
 
-def headers(version: wire.Version) -> dict[str, str]:
+def headers(version: wire.Version | Facts) -> dict[str, str]:
     """What to tell, beside the answer, those who pin a version that is advised against."""
     if version.status == "active":
         return {}

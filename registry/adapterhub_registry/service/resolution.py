@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Session
 
 from adapterhub_client import names, wire
 from adapterhub_client.errors import MalformedReference
@@ -52,18 +52,22 @@ def resolve(session: Session, viewer: Viewer, text: str, wanted: Wanted) -> wire
         VersionNotFound, NoVariantForBase, NoVariantForConfig, Ambiguous, Yanked: With the candidates.
         NotMirrored: A reference hub lists it, and its weights are not here.
     """
-    reference = parsed(text)
-    if wanted.version and reference.version and wanted.version != reference.version:
-        raise InvalidRequest(
-            f"The reference asks for {reference.version!r}, the query for {wanted.version!r}."
-        )
-    pinned = reference.at(wanted.version or reference.version)
-    row, fell_back = find(session, viewer, pinned, wanted)
+    row, fell_back = find(session, viewer, pinned(text, wanted), wanted)
     return wire.Resolution(
         version=representation.version(row),
         manifest=representation.manifest(row),
         fell_back=fell_back,
     )
+
+
+def pinned(text: str, wanted: Wanted) -> names.Reference:
+    """The reference, pinned to the version that it or the query asks for."""
+    reference = parsed(text)
+    if wanted.version and reference.version and wanted.version != reference.version:
+        raise InvalidRequest(
+            f"The reference asks for {reference.version!r}, the query for {wanted.version!r}."
+        )
+    return reference.at(wanted.version or reference.version)
 
 
 def parsed(text: str) -> names.Reference:
@@ -83,7 +87,6 @@ def find(
         session.scalars(
             representation.versions_query()
             .where(Adapter.id == adapter.id)
-            .options(undefer(Version.manifest))
             .order_by(Version.created_at.desc(), Version.id.desc())
         )
     )

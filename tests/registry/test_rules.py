@@ -111,6 +111,20 @@ def test_a_path_that_could_do_harm_is_refused(path: str) -> None:
         pytest.param(
             {"files": files("a.safetensors", "Manifest.json")}, "the manifest itself", id="manifest"
         ),
+        pytest.param({"license": "do what you want"}, "no SPDX expression", id="license"),
+        pytest.param(
+            {"heads": [wire.Head(name="a", type="classification", labels=["yes", "yes"])]},
+            "a label twice",
+            id="two labels",
+        ),
+        pytest.param(
+            {"heads": [wire.Head(name="a", type="classification", labels=[" "])]},
+            "an empty label",
+            id="no label",
+        ),
+        pytest.param(
+            {"heads": [wire.Head(name="a", type="classification")] * 2}, "two heads", id="heads"
+        ),
         pytest.param({"license": "x" * 300}, "license has 300", id="long license"),
         pytest.param({"languages": ["en", "d e"]}, "'d e'", id="language"),
         pytest.param({"method": {"format": "composition"}}, "`composition` is", id="no parts"),
@@ -169,3 +183,25 @@ def test_a_composition_names_its_parts(
 
 def test_a_good_manifest_breaks_nothing() -> None:
     assert faults(make_manifest(license="apache-2.0", languages=["en", "de-AT"]), SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    "license",
+    [
+        "MIT",
+        "apache-2.0",
+        "cc-by-nc-sa-4.0",
+        "other",
+        "(MIT OR GPL-2.0-only WITH Classpath-exception-2.0)",
+    ],
+)
+def test_a_license_is_an_spdx_expression(license: str) -> None:  # noqa: A002  # the field's name
+    assert faults(make_manifest(license=license), SETTINGS) == []
+
+
+@pytest.mark.parametrize("path", ["pytorch_adapter.bin", "model.pt", "a.ckpt", "a.pkl"])
+def test_a_pickle_is_refused_with_what_to_do_about_it(path: str) -> None:
+    (fault,) = path_faults(path)
+
+    assert "a pickle may run code" in fault
+    assert "`adapterhub-client push FOLDER` makes safetensors" in fault

@@ -33,7 +33,7 @@ from adapterhub_registry.errors import (
 from adapterhub_registry.models import Blob, Upload, Variant, Version, VersionFile
 from adapterhub_registry.models.blob import UploadBlob
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import receiving, recording, representation, rules
+from adapterhub_registry.service import receiving, recording, representation, rules, shapes
 from adapterhub_registry.service.visibility import readable, require_role, require_scope
 from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
@@ -43,8 +43,19 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 _CHECKED_AT_ONCE = 500
+_LARGEST_FINGERPRINT = 32 * 1024 * 1024
 _AT_ONCE = 8
 """blobs of one upload that the store is asked for side by side"""
+
+
+class _Shaped(msgspec.Struct, frozen=True):
+    shape: list[int]
+
+
+class _Fingerprint(msgspec.Struct, frozen=True):
+    """Of a base's fingerprint, what is held against the weights."""
+
+    tensors: dict[str, _Shaped] = {}
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -277,7 +288,7 @@ def _verify(runtime: Runtime, pending: _Pending) -> None:
         return inspection
 
     blobs = list(blob_sizes(pending.manifest).items())
-    missing, refused = [], []
+    missing, refused, inspected = [], [], {}
     for (sha256, _), outcome in zip(blobs, _side_by_side(settle, blobs), strict=True):
         if isinstance(outcome, BlobMissing):
             missing.append(sha256)
@@ -285,10 +296,27 @@ def _verify(runtime: Runtime, pending: _Pending) -> None:
             refused.append(f"{sha256}: {outcome.fault}")
         elif isinstance(outcome, Inspection):
             refused.extend(outcome.faults(sha256, weights[sha256]))
+            inspected[sha256] = outcome
+    if not refused and not missing:
+        found = {weights[sha256]: seen.shapes for sha256, seen in inspected.items()}
+        refused.extend(shapes.faults(pending.manifest, found, _base_shapes(runtime, pending)))
     if refused:
         raise ContentRefused(refused)
     if missing:
         raise UploadIncomplete(missing)
+
+
+def _base_shapes(runtime: Runtime, pending: _Pending) -> dict[str, tuple[int, ...]]:
+    """The shapes of the base's tensors, where the version carries its fingerprint with them."""
+    for file in pending.manifest.files:
+        if file.path == wire.BASE_FINGERPRINT_FILE and file.size_bytes <= _LARGEST_FINGERPRINT:
+            content = b"".join(runtime.store.read(file.sha256))
+            try:
+                tensors = msgspec.json.decode(content, type=_Fingerprint).tensors
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise ContentRefused([f"{file.path} is no fingerprint: {error}"]) from error
+            return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return {}
 
 
 def _has_weights(file: wire.File) -> bool:

@@ -17,9 +17,12 @@ SUFFIXES = frozenset(
 ) | {".csv", ".tsv", ".bib", ".cff"}
 NAMES = frozenset(["LICENSE", "LICENCE", "README", "NOTICE", "CITATION", ".gitattributes"])
 WEIGHTS = ".safetensors"
+PICKLES = frozenset([".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"])
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LANGUAGE = re.compile(r"[A-Za-z0-9]+(?:[-_][A-Za-z0-9]+)*")
+_LICENSE_NAME = r"\(*[A-Za-z0-9][A-Za-z0-9.+:-]*\)*"
+_LICENSE = re.compile(rf"{_LICENSE_NAME}(?: (?:AND|OR|WITH|and|or|with) {_LICENSE_NAME})*")
 _RESERVED = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DEPTH = 16
@@ -34,9 +37,11 @@ def faults(manifest: wire.Manifest, settings: Settings) -> list[str]:
     """Every rule that the manifest breaks, as clauses; none when it is good."""
     return [
         *_identity(manifest),
+        *_terms(manifest),
         *_files(manifest.files, settings),
         *_weights(manifest),
         *_composition(manifest),
+        *_heads(manifest.heads),
         *_texts(manifest),
     ]
 
@@ -69,6 +74,14 @@ def _identity(manifest: wire.Manifest) -> Iterator[str]:
         yield "base.fingerprint is not sha256: and 64 hex digits"
     if names.DIGEST.fullmatch(manifest.base.name):
         yield "base.name is a fingerprint, not a name"
+
+
+def _terms(manifest: wire.Manifest) -> Iterator[str]:
+    if manifest.license is not None and not _LICENSE.fullmatch(manifest.license.strip()):
+        yield (
+            f"the license {manifest.license!r} is no SPDX expression such as Apache-2.0 or "
+            "`MIT OR CC-BY-4.0` (any other: LicenseRef-NAME)"
+        )
     for language in manifest.languages:
         if not _LANGUAGE.fullmatch(language) or len(language) > _LINE:
             yield f"the language {language!r} is no language tag"
@@ -107,7 +120,12 @@ def path_faults(path: str) -> Iterator[str]:
     """What is wrong with the path of a file of a version, as clauses that follow its name."""
     yield from place_faults(path)
     last = PurePosixPath(path)
-    if last.name not in NAMES and last.suffix not in SUFFIXES:
+    if last.suffix in PICKLES:
+        yield (
+            "is of a kind that is not allowed: a pickle may run code when it is loaded "
+            "(`adapterhub-client push FOLDER` makes safetensors of it first, where torch is installed)"
+        )
+    elif last.name not in NAMES and last.suffix not in SUFFIXES:
         yield f"is of a kind that is not allowed (allowed: {' '.join(sorted(SUFFIXES))})"
 
 
@@ -155,6 +173,17 @@ def _composition(manifest: wire.Manifest) -> Iterator[str]:
     for ancestor in manifest.lineage:
         if not names.DIGEST.fullmatch(ancestor.digest):
             yield f"the lineage digest {ancestor.digest!r} is not `sha256:` and 64 hex digits"
+
+
+def _heads(heads: list[wire.Head]) -> Iterator[str]:
+    names_of = [head.name for head in heads]
+    if len(set(names_of)) != len(names_of):
+        yield "two heads have one name"
+    for head in heads:
+        if len(set(head.labels)) != len(head.labels):
+            yield f"the head {head.name!r} has a label twice"
+        if not all(label.strip() for label in head.labels):
+            yield f"the head {head.name!r} has an empty label"
 
 
 def _texts(manifest: wire.Manifest) -> Iterator[str]:

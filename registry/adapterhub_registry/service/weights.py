@@ -97,6 +97,11 @@ class Inspection:
         if self._refusal is not None:
             raise HeaderRefused(self._refusal)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
     def faults(self, sha256: str, path: str) -> list[str]:
         """What is wrong with the file, as sentences without their full stop; asked at its end."""
         try:

@@ -28,7 +28,8 @@ api = HfApi()
 published = "ukp/nli.multinli"
 mine = f"ukp/nli.{name}"
 adapter = folder / "adapter"
-large_bytes = 12 * 1024 * 1024
+# where the client lets the server choose, the first goes whole and the second in parts, else both inline
+large_bytes = (12 * 1024 * 1024, 40 * 1024 * 1024)
 commands = Path(sys.executable).parent
 
 
@@ -162,14 +163,15 @@ def _():
     same(api.model_info(mine).card_data.license, "mit")
 
 
-@step("upload of a large file")
+@step("upload of large files")
 def _():
-    content = os.urandom(large_bytes)
-    api.upload_file(repo_id=mine, path_or_fileobj=content, path_in_repo="runs/state.bin")
-    path = hf_hub_download(mine, "runs/state.bin")
-    assert Path(path).read_bytes() == content
-    [info] = api.get_paths_info(mine, ["runs/state.bin"])
-    same(info.lfs.size, large_bytes)
+    for size in large_bytes:
+        content = os.urandom(size)
+        api.upload_file(repo_id=mine, path_or_fileobj=content, path_in_repo="runs/state.bin")
+        path = hf_hub_download(mine, "runs/state.bin")
+        assert Path(path).read_bytes() == content
+        [info] = api.get_paths_info(mine, ["runs/state.bin"])
+        same(info.lfs.size, size)
 
 
 @step("hf upload")

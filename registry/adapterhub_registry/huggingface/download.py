@@ -38,10 +38,7 @@ def resolve(namespace: str, name: str, revision: str, path: str) -> Response:
         _count(snapshot, path)
     large = git_object.is_large(path, entry.size_bytes)
     etag = entry.sha256 if large else _git_oid(entry)
-    is_stored = not isinstance(entry, Twin)
-    link = (
-        runtime().store.download_url(entry.sha256, _LINK_LIFETIME) if large and is_stored else None
-    )
+    link = _link(entry) if large and incoming.method == "GET" else None
     response = _streamed(entry) if link is None else Response(status=302)
     if link is not None:
         response.headers["Location"] = link
@@ -63,6 +60,13 @@ def resolve_bare(name: str, revision: str, path: str) -> Response:
     """No repository here is without a namespace."""
     del revision, path
     raise errors.RepositoryNotFound(name)
+
+
+def _link(entry: Entry) -> str | None:
+    """Where the store has the bytes for clients. Only for `GET`: some follow a `HEAD` to another port of this host."""
+    if isinstance(entry, Twin):
+        return None
+    return runtime().store.download_url(entry.sha256, _LINK_LIFETIME)
 
 
 def _git_oid(entry: Entry) -> str:

@@ -4,6 +4,11 @@ import hashlib
 
 import pytest
 from tests.factories import OTHER_FINGERPRINT, make_files, make_manifest, sha256
+from tests.registry.conftest import Clock, Hub
+from tests.registry.huggingface.conftest import Client
+
+from adapterhub_registry.app import create_app
+from adapterhub_registry.storage import MemoryStore
 
 REPO = "ukp/nli.multinli"
 WEIGHTS = "adapter.safetensors"
@@ -258,3 +263,29 @@ def test_a_download_of_weights_counts_once(anyone, version):
     anyone.file(REPO, "README.md")
 
     assert anyone.info(REPO)["downloads"] == 1
+
+
+class Linking(MemoryStore):
+    """A store that serves clients itself."""
+
+    def download_url(self, sha256, lifetime):
+        del lifetime
+        return f"https://store.example/{sha256}"
+
+
+def test_large_files_come_from_a_store_that_serves_them(settings):
+    hub = Hub(create_app(settings, store=Linking(), clock=Clock()), Clock())
+    hub.publish(hub.token("ukp"), make_manifest(), make_files())
+    anyone = Client(hub)
+
+    head = anyone.call("HEAD", f"/{REPO}/resolve/main/{WEIGHTS}")
+    body = anyone.file(REPO, WEIGHTS)
+    small = anyone.file(REPO, "README.md")
+    hub.runtime.database.close()
+
+    digest = sha256(make_files()[WEIGHTS])
+    assert (head.status_code, head.headers["X-Linked-Etag"]) == (200, f'"{digest}"')
+    assert body.status_code == 302
+    assert body.headers["Location"] == f"https://store.example/{digest}"
+    assert body.headers["X-Repo-Commit"] == head.headers["X-Repo-Commit"]
+    assert (small.status_code, small.data) == (200, make_files()["README.md"])

@@ -77,9 +77,7 @@ class Size(msgspec.Struct, frozen=True):
         return max(2, self.adapters // 40)
 
 
-def fill(
-    database: Database, size: Size, seed: int = 7, told: Callable[[str], object]
-) -> None:
+def fill(database: Database, size: Size, told: Callable[[str], object], seed: int = 7) -> None:
     """Fill an empty, migrated database."""
     chance = random.Random(seed)  # noqa: S311  # the same catalogue each time
     began = time.perf_counter()

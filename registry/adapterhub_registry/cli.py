@@ -179,6 +179,106 @@ def reindex() -> None:
     click.echo(f"Indexed {adapters} adapters")
 
 
+@main.group()
+def key() -> None:
+    """Keys that sign bundles, and that are trusted to have signed them."""
+
+
+@key.command("create")
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+def create_key(path: Path) -> None:
+    """Make a key: the secret half at PATH, the public half at PATH.pub; prints its id."""
+    click.echo(_operations().create_key(path))
+    click.echo(f"Keep `{path}` secret; `{path}.pub` goes to those who import", err=True)
+
+
+@key.command("show")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def show_key(path: Path) -> None:
+    """Print the id of a public key."""
+    click.echo(_operations().key_id(path))
+
+
+@main.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("names", nargs=-1)
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Sign with this secret key; several while keys are changed.",
+)
+@click.option("--public-only", is_flag=True, help="Leave private adapters out.")
+@click.option("--overwrite", is_flag=True, help="Write over FILE.")
+@click.option("--dry-run", is_flag=True, help="Only say what the file would hold.")
+@click.option("--json", "as_json", is_flag=True, help="Print the selection as JSON.")
+def export_bundle(  # noqa: PLR0913  # one option each
+    file: Path,
+    names: tuple[str, ...],
+    keys: tuple[Path, ...],
+    *,
+    public_only: bool,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Write adapters with all that they pin into one signed FILE.
+
+    NAMES are adapters (`nli/multinli@ukp`), versions (`nli/multinli@ukp:3`) or organizations (`ukp`); without any,
+    everything.
+    """
+    if not keys and not dry_run:
+        raise click.UsageError("A bundle is signed: give `--key`.")
+    if file.exists() and not overwrite and not dry_run:
+        raise click.UsageError(f"There is already a file `{file}`: `--overwrite` writes over it.")
+    operations = _operations()
+    wanted = operations.Wanted(file=file, names=names, keys=keys, private=not public_only)
+    index, digest = operations.export(wanted, _progress, dry_run=dry_run)
+    if as_json:
+        click.echo(msgspec.json.encode(index))
+        return
+    for line in operations.outline(index):
+        click.echo(line)
+    if digest is not None:
+        click.echo(f"Wrote `{file}`, {digest}", err=True)
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--trust",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A public key, or a folder of them; default: ADAPTERHUB_TRUSTED_KEYS.",
+)
+@click.option("--dry-run", is_flag=True, help="Only verify it.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was taken in as JSON.")
+def import_bundle(file: Path, trust: tuple[Path, ...], *, dry_run: bool, as_json: bool) -> None:
+    """Take in what `export` wrote, with the same digests and numbers.
+
+    All of it is verified before anything is written. It can be stopped, and run again.
+    """
+    operations = _operations()
+    if dry_run:
+        seal = operations.examine(file, trust, _progress)
+        click.echo(msgspec.json.encode(seal) if as_json else f"{seal.digest}, by {seal.key_id}")
+        return
+    taken = operations.take(file, trust, _progress)
+    if as_json:
+        click.echo(msgspec.json.encode(taken))
+        return
+    click.echo(
+        f"Took in {taken.versions} versions and {taken.blobs} blobs ({taken.size_bytes} bytes); "
+        f"{taken.known} versions were here"
+    )
+    if taken.is_stale:
+        click.echo("warning: a newer bundle is in: no status and no alias was changed", err=True)
+    for told, named in (("deleted here", taken.left_out), ("deleted there", taken.still_here)):
+        for name in named:
+            click.echo(f"warning: {name} was {told}, and is left as it is", err=True)
+
+
 @main.command()
 def openapi() -> None:
     """Print the OpenAPI document of the API."""

@@ -13,7 +13,7 @@ from adapterhub_client import wire
 from adapterhub_registry import migration
 from adapterhub_registry.api.document import generate
 from adapterhub_registry.app import create_app
-from adapterhub_registry.errors import Conflict, RegistryError
+from adapterhub_registry.errors import BundleRefused, Conflict, RegistryError
 from adapterhub_registry.importing import importer
 from adapterhub_registry.importing.findings import Report
 from adapterhub_registry.importing.findings import table as report_table
@@ -21,7 +21,15 @@ from adapterhub_registry.importing.reading import NoHub
 from adapterhub_registry.runtime import Runtime, open_runtime
 from adapterhub_registry.server import Address, run
 from adapterhub_registry.service import account as accounts
-from adapterhub_registry.service import garbage, indexing, integrity
+from adapterhub_registry.service import (
+    bundle,
+    bundle_import,
+    garbage,
+    indexing,
+    integrity,
+    signing,
+)
+from adapterhub_registry.service import export as exporting
 from adapterhub_registry.settings import SettingsRefused, from_environment
 from adapterhub_registry.storage import StoreUnreachable
 
@@ -99,6 +107,61 @@ def check(sample: float, told: Callable[[str], None]) -> integrity.Checked:
         return integrity.examine(runtime, sample=sample, told=tell)
 
 
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What to export, where to, and signed by whom."""
+
+    file: Path
+    names: tuple[str, ...] = ()
+    keys: tuple[Path, ...] = ()
+    private: bool = True
+
+
+def export(
+    wanted: Wanted, told: Callable[[str], None], *, dry_run: bool
+) -> tuple[bundle.Index, str | None]:
+    """Write a bundle, or only say what it would hold; what it holds, and its digest."""
+    keys = [signing.secret_key(path) for path in wanted.keys]
+    selection = exporting.Selection(names=wanted.names, private=wanted.private)
+    with opened() as runtime:
+        index = exporting.survey(runtime, selection)
+        if dry_run:
+            return index, None
+        return index, exporting.write(runtime, index, wanted.file, keys, _bytes(told))
+
+
+def outline(index: bundle.Index) -> Iterator[str]:
+    """What a bundle holds, line by line: versions with their sizes, then the sums."""
+    for version in index.versions:
+        state = "" if version.status == "active" else f"  {version.status}"
+        yield f"{version.reference}:{version.number}  {version.digest[:19]}{state}"
+    yield (
+        f"{len(index.adapters)} adapters, {len(index.versions)} versions, {len(index.blobs)} blobs, "
+        f"{index.size_bytes} bytes"
+    )
+
+
+def examine(file: Path, trust: tuple[Path, ...], told: Callable[[str], None]) -> bundle.Seal:
+    """Verify a bundle and write nothing."""
+    with opened() as runtime:
+        return bundle_import.examine(runtime, file, _trusted(runtime, trust), _bytes(told))
+
+
+def take(file: Path, trust: tuple[Path, ...], told: Callable[[str], None]) -> bundle_import.Taken:
+    """Take a bundle in."""
+    with opened() as runtime:
+        return bundle_import.take(runtime, file, _trusted(runtime, trust), _bytes(told))
+
+
+def create_key(path: Path) -> str:
+    """Make a key and give its id."""
+    return signing.create(path)
+
+
+def key_id(path: Path) -> str:
+    """The id of a public key."""
+    return signing.key_id(signing.public_key(path))
+
+
 def import_hub(
     folder: Path, told: Callable[[str], None], *, metadata_only: bool, resume: bool
 ) -> Report:
@@ -124,7 +187,7 @@ def document() -> dict[str, Any]:
     return generate(create_app(msgspec.structs.replace(settings, database_url="sqlite://")))
 
 
-def explained(error: Exception) -> tuple[str, str | None] | None:
+def explained(error: Exception) -> tuple[str, str | None] | None:  # noqa: PLR0911  # one case each
     """An error as a sentence and a hint; None for a bug."""
     match error:
         case NotMigrated():
@@ -134,12 +197,35 @@ def explained(error: Exception) -> tuple[str, str | None] | None:
             return f"The database refuses: {reason}", "look at ADAPTERHUB_DATABASE_URL"
         case StoreUnreachable():
             return str(error), "look at ADAPTERHUB_BLOBS and the AWS_ variables"
+        case signing.KeyRefused():
+            return str(error), "`adapterhub-registry key create` makes keys"
+        case BundleRefused():
+            return error.detail, "nothing was written"
         case SettingsRefused():
             return str(error), "settings are environment variables; the registry's README has them"
         case RegistryError() | NoHub() | OSError():
             return str(error), None
         case _:
             return None
+
+
+def _trusted(runtime: Runtime, trust: tuple[Path, ...]) -> dict[str, Any]:
+    folder = runtime.settings.trusted_keys
+    return signing.trusted_keys(trust or ((folder,) if folder.exists() else ()))
+
+
+def _bytes(told: Callable[[str], None]) -> bundle.Told:
+    """Progress in bytes as lines, one for each hundredth."""
+    last = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        share = 100 * done // max(total, 1)
+        if share != last:
+            last = share
+            told(f"{share} % of {total} bytes")
+
+    return tell
 
 
 @contextmanager

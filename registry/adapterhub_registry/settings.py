@@ -26,6 +26,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`folder:PATH`, `s3://bucket/prefix` or `memory:`; default: a folder in `home`"""
     secret_key: str
     """signs sessions of the web pages; default: made once, kept in `home`"""
+    trusted_keys: Path = Path("trusted-keys")
+    """the folder of the public keys whose bundles `import` takes; default: `trusted-keys` in `home`"""
     public_url: str | None = None
     """the address people use, where it is not the one that requests name"""
     database_connections: int = 8
@@ -65,6 +67,7 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
         given.get("database_url") or f"sqlite:///{home / 'registry.sqlite'}"
     )
     given.setdefault("blobs", f"folder:{home / 'blobs'}")
+    given.setdefault("trusted_keys", str(home / "trusted-keys"))
     if "secret_key" not in given:
         given["secret_key"] = _kept_secret(home)
     try:

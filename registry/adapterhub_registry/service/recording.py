@@ -40,6 +40,19 @@ from adapterhub_registry.service.representation import versions_query
 from adapterhub_registry.service.visibility import readable, require_role
 
 
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest as it becomes a version; without a number it gets the next one."""
+
+    manifest: wire.Manifest
+    canonical: bytes
+    digest: str
+    created_at: datetime
+    account_id: int
+    number: int | None = None
+    status: wire.Status = "active"
+    reason: str | None = None
+
+
 def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> tuple[Version, bool]:
     """Make the version of an upload whose blobs are verified, or find it; also says whether it is new.
 
@@ -59,20 +72,20 @@ def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> t
         raise ManifestRefused(absent)
     adapter = _adapter(session, organization, upload, now)
     _hold(session, adapter, manifest)
-    variant = _variant(session, adapter, manifest)
-    session.execute(select(Variant.id).filter_by(id=variant.id).with_for_update())
-    version = session.scalar(versions_query().where(Version.digest == upload.digest))
-    created = version is None
-    if version is None:
-        version = _version(session, upload, variant, manifest, now)
-        _contents(session, version, manifest, now)
-        _pin(session, adapter, version, members_of)
-        _describe(variant.adapter, manifest, now)
+    release = Release(
+        manifest=manifest,
+        canonical=upload.manifest,
+        digest=upload.digest,
+        created_at=now,
+        account_id=upload.account_id,
+    )
+    version, created = write(session, adapter, release, members_of)
+    if created:
         audit.record(
             session,
             viewer.account_id,
             "version.publish",
-            variant.adapter.full_name,
+            adapter.full_name,
             now,
             digest=upload.digest,
             number=version.number,
@@ -80,8 +93,24 @@ def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> t
     upload.version_id = version.id
     session.flush()
     if created:
-        indexing.refresh(session, [variant.adapter_id])
+        indexing.refresh(session, [adapter.id])
     return version, created
+
+
+def write(
+    session: Session, adapter: Adapter, release: Release, members_of: list[tuple[str, int]]
+) -> tuple[Version, bool]:
+    """Write a version and all that its manifest says, or find it; also says whether it is new."""
+    variant = variant_of(session, adapter, release.manifest)
+    session.execute(select(Variant.id).filter_by(id=variant.id).with_for_update())
+    version = session.scalar(versions_query().where(Version.digest == release.digest))
+    if version is not None:
+        return version, False
+    version = _version(session, release, variant)
+    _contents(session, version, release.manifest, release.created_at)
+    _pin(session, adapter, version, members_of)
+    _describe(adapter, release.manifest, release.created_at)
+    return version, True
 
 
 def members(
@@ -184,7 +213,8 @@ def _pin(
         raise PrivateMembers(adapter.full_name, hidden)
 
 
-def _variant(session: Session, adapter: Adapter, manifest: wire.Manifest) -> Variant:
+def variant_of(session: Session, adapter: Adapter, manifest: wire.Manifest) -> Variant:
+    """The variant that a manifest is a version of, made where it is the first."""
     base = manifest.base
     base_model = ensure_with(
         session,
@@ -200,22 +230,25 @@ def _variant(session: Session, adapter: Adapter, manifest: wire.Manifest) -> Var
     return ensure_with(session, Variant, keys, {"method": manifest.method.name})
 
 
-def _version(
-    session: Session, upload: Upload, variant: Variant, manifest: wire.Manifest, now: datetime
-) -> Version:
-    newest = session.scalar(select(func.max(Version.number)).filter_by(variant_id=variant.id))
+def _version(session: Session, release: Release, variant: Variant) -> Version:
+    number = release.number
+    if number is None:
+        newest = session.scalar(select(func.max(Version.number)).filter_by(variant_id=variant.id))
+        number = max(newest or 0, tombstone.last_number(session, variant)) + 1
+    manifest = release.manifest
     version = Version(
         variant=variant,
-        number=max(newest or 0, tombstone.last_number(session, variant)) + 1,
-        digest=upload.digest,
-        manifest=upload.manifest,
+        number=number,
+        digest=release.digest,
+        manifest=release.canonical,
         format=manifest.method.format,
         base=msgspec.to_builtins(manifest.base),
         base_name=manifest.base.name,
         size_bytes=manifest.size_bytes,
-        status="active",
-        created_at=now,
-        created_by_id=upload.account_id,
+        status=release.status,
+        reason=release.reason,
+        created_at=release.created_at,
+        created_by_id=release.account_id,
     )
     session.add(version)
     session.flush()

@@ -10,6 +10,9 @@ from torch.utils.hooks import RemovableHandle
 
 from adapterhub_client.compose.sites import Backbone
 
+# What `generate` counts without the prompt; a model that is not told counts by itself.
+_COUNTED = ("position_ids", "cache_position")
+
 
 class Among(Protocol):
     """Prompts that go among embeddings, and are seen in masks."""
@@ -47,8 +50,7 @@ class InputPromptHooks:
         changed: dict[str, Any] = {}
         if mask is not None:
             changed["attention_mask"] = self._prompts.seen(mask)
-        if named.get("position_ids") is not None:
-            changed["position_ids"] = None
+        changed |= {name: None for name in _COUNTED if named.get(name) is not None}
         cache = named.get("past_key_values")
         if cache is None or not cache.get_seq_length():
             changed |= {"input_ids": None, "inputs_embeds": self._embedded(named)}

@@ -189,6 +189,22 @@ def test_it_starts_as_the_base_and_gradients_reach_it_alone(inputs):
     assert all(p.grad is not None for p in adapted.adapters["a"].parameters())
 
 
+@pytest.mark.parametrize("make", [make_model, gpt2, llama], ids=["bert", "gpt2", "llama"])
+def test_it_compiles_whole(make, inputs):
+    torch.compiler.reset()
+    adapted = compose.attach(make())
+    adapted.add("a", METHOD)
+    randomise(adapted.adapters["a"])
+    adapted.activate("a")
+    expected = hidden(adapted, inputs)
+    compiled = torch.compile(adapted, fullgraph=True, backend="eager")
+
+    with torch.no_grad():
+        found = compiled(**inputs).last_hidden_state
+
+    assert (found - expected).abs().max() <= TOLERANCE
+
+
 def test_it_comes_back_from_our_own_folder_bit_for_bit(tmp_path, inputs):
     adapted = make_adapted("bert", [METHOD])
     adapted.activate("a")

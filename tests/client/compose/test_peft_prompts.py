@@ -157,6 +157,17 @@ def test_a_head_of_the_model_itself_goes_along(config, auto, task, tmp_path, inp
     assert (answer(adapted, inputs) - answer(theirs, inputs)).abs().max() <= TOLERANCE
 
 
+@pytest.mark.parametrize("config", [prefix_of, prompt_of], ids=["prefix", "prompt"])
+def test_a_classifier_that_was_trained_along_comes_as_a_head(config, tmp_path, inputs):
+    whole = make_model(auto=CLASSIFIER)
+    theirs = written_by_peft(tmp_path, whole, config(task_type="SEQ_CLS"))
+    adapted = compose.attach(copy.deepcopy(whole.base_model))
+
+    adapted.activate(adapted.load(tmp_path, name="x"), head="x")
+
+    assert (answer(adapted, inputs) - answer(theirs, inputs)).abs().max() <= TOLERANCE
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_head_that_was_trained_here_goes_to_peft(method, tmp_path, inputs):
     adapted = compose.attach(make_model(auto=CLASSIFIER))
@@ -202,12 +213,14 @@ def test_texts_are_generated_as_by_peft(method, kind, tmp_path, inputs):
     adapted.activate("x")
     adapted.save("x", tmp_path, format="peft")
     theirs = peft.PeftModel.from_pretrained(model, tmp_path).eval()
-    call = {"input_ids": inputs["input_ids"][:, :6], "max_new_tokens": 6, "do_sample": False}
-    call["attention_mask"] = torch.ones_like(call["input_ids"])
+    # Texts of different lengths end at the same place.
+    call = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"].flip(1)}
+    asked = {"max_new_tokens": 6, "do_sample": False}
 
-    expected = theirs.generate(**call)
+    expected = theirs.generate(**call, **asked)
 
-    assert torch.equal(adapted.model.generate(**call), expected)
+    assert torch.equal(adapted.model.generate(**call, **asked), expected)
+    assert torch.equal(adapted.model.generate(**call, **asked, use_cache=False), expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -228,6 +241,23 @@ def test_a_row_of_parallel_branches_is_its_branch_alone(method, name, masked, in
     together = hidden(adapted, inputs)
 
     assert (together - torch.cat(alone)).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "llama"])
+def test_it_compiles_whole(method, name, inputs):
+    torch.compiler.reset()
+    adapted = compose.attach(MODELS[name]())
+    adapted.add("a", method)
+    randomise(adapted.adapters["a"])
+    adapted.activate("a")
+    expected = hidden(adapted, inputs)
+    compiled = torch.compile(adapted, fullgraph=True, backend="eager")
+
+    with torch.no_grad():
+        found = compiled(**inputs).last_hidden_state
+
+    assert (found - expected).abs().max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -53,8 +53,8 @@ class Adapted(nn.Module):
     what is trainable now, and nothing of a frozen base.
 
     Two of them are independent in two threads. One of them serves one call at a time, as hooks hand on what they read
-    from place to place, and `attention` is that of the last call; share it behind a lock, or attach to a copy per thread
-    (`copy.deepcopy`).
+    from place to place, and `attention` is that of the last call; share it behind a lock, or attach to a copy per
+    thread (`copy.deepcopy`).
     """
 
     def __init__(
@@ -232,8 +232,9 @@ class Adapted(nn.Module):
         """Write an adapter, with its head, as a folder that the `adapters` library loads too.
 
         Without ``head``, a head of the adapter's own name goes along, or else the model's own where that was trained
-        with the adapter. The format ``peft`` is for LoRA, DoRA and (IA)3, as PEFT loads them onto a model of this
-        class. What the folder was before is replaced as a whole, once everything is written.
+        with the adapter. The format ``peft`` is for LoRA, DoRA, (IA)3, and for prefixes with `counts_positions` and
+        prompts with `is_input`, as PEFT loads them onto a model of this class. What the folder was before is replaced
+        as a whole, once everything is written.
         """
         self.sources.save(name, Path(folder), head, format)
 

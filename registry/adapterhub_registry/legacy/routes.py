@@ -3,9 +3,11 @@
 import hashlib
 import json
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from flask import Blueprint, Response, request, send_file
+from flask import Blueprint, Response, request
 from sqlalchemy import select
 
 from adapterhub_registry.errors import BaseNotFound
@@ -13,11 +15,11 @@ from adapterhub_registry.legacy import archives, entries, index
 from adapterhub_registry.legacy.index import Edition
 from adapterhub_registry.models import Version
 from adapterhub_registry.request import change, now, runtime, session, viewer
+from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import catalogue, download
+from adapterhub_registry.storage.store import CHUNK_BYTES
 
 blueprint = Blueprint("legacy", __name__, url_prefix="/dist")
-
-_YEAR_SECONDS = 365 * 24 * 3600
 
 
 @blueprint.get("/v2/index/<path:model_name>.json")
@@ -70,21 +72,26 @@ def show_archive(sha256: str) -> Response:
     """The zip of a version, by the hex digits of its digest."""
     row = catalogue.version_by_digest(session(), viewer(), f"sha256:{sha256}")
     sums = archives.sums(runtime(), row.digest)
-    if request.method == "HEAD" or sums.sha256 in request.if_none_match:
-        response = Response(status=304 if sums.sha256 in request.if_none_match else 200)
-        response.content_type = "application/zip"
-        response.content_length = sums.size_bytes
-        response.set_etag(sums.sha256)
-        return response
-    target = tempfile.TemporaryFile()  # noqa: SIM115 - the response closes it
-    archives.write(runtime(), row.digest, target)
-    target.seek(0)
-    response = send_file(
-        target, "application/zip", etag=sums.sha256, conditional=True, max_age=_YEAR_SECONDS
+    is_read = request.method == "GET" and sums.sha256 not in request.if_none_match
+    response = Response(
+        _made(runtime(), row.digest) if is_read else b"", content_type="application/zip"
     )
-    if response.status_code == 200:  # noqa: PLR2004 - a part of it counts no download
+    response.content_length = sums.size_bytes
+    response.set_etag(sums.sha256)
+    response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    response.vary.update(["Authorization", "Cookie"])
+    if request.method == "GET":
+        response.make_conditional(request, accept_ranges=True, complete_length=sums.size_bytes)
+    if response.status_code == 200 and is_read:  # noqa: PLR2004 - a part of it counts no download
         _count(row)
     return response
+
+
+def _made(runtime: Runtime, digest: str) -> Iterator[bytes]:
+    with tempfile.TemporaryFile() as target:
+        archives.write(runtime, digest, target)
+        target.seek(0)
+        yield from iter(partial(target.read, CHUNK_BYTES), b"")
 
 
 def _count(row: Version) -> None:

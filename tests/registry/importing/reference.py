@@ -52,6 +52,10 @@ class Web:
         self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
+    @property
+    def is_open(self) -> bool:
+        return self._thread.is_alive()
+
     def close(self) -> None:
         self._server.shutdown()
         self._thread.join()
@@ -102,7 +106,7 @@ class Reference:
                 {
                     "version": version,
                     "url": self.web.address + address,
-                    "sha1": hashlib.sha1(content).hexdigest(),
+                    "sha1": hashlib.sha1(content, usedforsecurity=False).hexdigest(),
                     "sha256": hashlib.sha256(content).hexdigest(),
                     **({} if score is None else {"score": score}),
                 }
@@ -128,9 +132,9 @@ def tensors(name: str, seed: int = 0) -> dict[str, torch.Tensor]:
     made = torch.Generator().manual_seed(seed)
     place = f"bert.encoder.layer.0.output.layer_text_task_adapters.{name}"
     return {
-        f"{place}.adapter_down.0.weight": torch.randn(2, 8, generator=made),
-        f"{place}.adapter_down.0.bias": torch.randn(2, generator=made),
-        f"{place}.adapter_up.weight": torch.randn(8, 2, generator=made),
+        f"{place}.adapter_down.0.weight": torch.randn(1, 8, generator=made),
+        f"{place}.adapter_down.0.bias": torch.randn(1, generator=made),
+        f"{place}.adapter_up.weight": torch.randn(8, 1, generator=made),
         f"{place}.adapter_up.bias": torch.randn(8, generator=made),
     }
 

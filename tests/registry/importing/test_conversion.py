@@ -38,7 +38,7 @@ class Call:
 
 
 @pytest.mark.parametrize("old", [True, False], ids=["before torch 1.6", "since torch 1.6"])
-def test_every_kind_of_tensor_comes_out_as_it_went_in(tmp_path: Path, old: bool) -> None:
+def test_every_kind_of_tensor_comes_out_as_it_went_in(tmp_path: Path, *, old: bool) -> None:
     (tmp_path / "weights.bin").write_bytes(saved(CONTENT, old=old))
 
     to_safetensors(tmp_path / "weights.bin", tmp_path / "weights.safetensors")
@@ -61,7 +61,7 @@ def test_the_same_tensors_are_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", [True, False], ids=["before torch 1.6", "since torch 1.6"])
-def test_a_program_in_a_pickle_does_not_run(tmp_path: Path, old: bool) -> None:
+def test_a_program_in_a_pickle_does_not_run(tmp_path: Path, *, old: bool) -> None:
     marker = tmp_path / "ran"
     (tmp_path / "weights.bin").write_bytes(saved({"a": Call(marker)}, old=old))
 

@@ -49,7 +49,7 @@ def rows(hub: Hub) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("old", [True, False], ids=["before torch 1.6", "since torch 1.6"])
-def test_a_version_has_the_weights_of_its_zip(hub: Hub, reference: Reference, old: bool) -> None:
+def test_a_version_has_the_weights_of_its_zip(hub: Hub, reference: Reference, *, old: bool) -> None:
     reference.add(ENTRY, {"1": adapter_zip(old=old)}, score=84.5)
 
     report = take(hub, reference)
@@ -290,7 +290,7 @@ def test_a_host_that_does_not_answer_is_not_asked_for_ever(
 def web() -> Any:
     server = Web()
     yield server
-    if server._thread.is_alive():
+    if server.is_open:
         server.close()
 
 

@@ -87,7 +87,11 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("field", "value", "adapter_id", name=op.f("pk_search_facet")),
     )
-    op.create_index(op.f("ix_search_facet_adapter_id"), "search_facet", ["adapter_id"])
+    op.create_index(
+        op.f("ix_search_facet_adapter_id_field_value"),
+        "search_facet",
+        ["adapter_id", "field", "value"],
+    )
     op.create_table(
         "search_score",
         sa.Column("adapter_id", sa.Integer(), nullable=False),

@@ -54,13 +54,14 @@ class ResolveQuery(msgspec.Struct, frozen=True, kw_only=True):
 )
 def list_adapters(query: SearchQuery) -> wire.AdapterPage:
     """A page of adapters that fit a search."""
-    page = search.search(session(), viewer(), query)
+    looked = search.look(session(), viewer(), query.query)
+    page = search.page(session(), looked, query)
     if not query.facets:
         return page
     return msgspec.structs.replace(
         page,
-        facets=faceting.facets(session(), viewer(), query.query),
-        ranges=faceting.ranges(session(), viewer(), query.query),
+        facets=faceting.facets(session(), looked),
+        ranges=faceting.ranges(session(), looked),
     )
 
 

@@ -95,6 +95,13 @@ class Query(msgspec.Struct, frozen=True):
         """The words that have to be there."""
         return tuple(each for each in self.items if isinstance(each, Words) and not each.negated)
 
+    @property
+    def said(self) -> tuple[Words, ...]:
+        """What full text is asked: the words, and those that must not be there. It cannot be asked for these alone."""
+        if not self.words:
+            return ()
+        return tuple(each for each in self.items if isinstance(each, Words))
+
 
 class MalformedQuery(Unprocessable):
     """A search is outside the grammar: it says where, and what was expected there."""

@@ -52,11 +52,12 @@ class SearchFacet(Model):
     """An adapter's answer to one question, such as `task` or `language`."""
 
     __tablename__ = "search_facet"
+    __table_args__ = (Index(None, "adapter_id", "field", "value"),)
 
     field: Mapped[str] = mapped_column(String(16), primary_key=True)
     value: Mapped[str] = mapped_column(PLAIN, primary_key=True)
     adapter_id: Mapped[int] = mapped_column(
-        ForeignKey("search_document.adapter_id", ondelete="CASCADE"), primary_key=True, index=True
+        ForeignKey("search_document.adapter_id", ondelete="CASCADE"), primary_key=True
     )
 
 

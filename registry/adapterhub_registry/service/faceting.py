@@ -12,12 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
-from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.domain.query import Filter, Query
 from adapterhub_registry.models import Dataset, SearchFacet, SearchScore
-from adapterhub_registry.service import matching
 from adapterhub_registry.service.matching import Scopes
-from adapterhub_registry.service.search import Found, find, respelt
+from adapterhub_registry.service.search import Found, Looked, find
 from adapterhub_registry.service.sets import Counted, among, details, top
 
 QUESTIONS = (
@@ -37,18 +35,15 @@ _CHOICES = 24
 _UNNAMED = "name:"
 
 
-def facets(session: Session, viewer: Viewer, query: Query) -> list[wire.Facet]:
+def facets(session: Session, looked: Looked) -> list[wire.Facet]:
     """Every question with its most frequent answers."""
-    scoped = matching.scopes(session, viewer)
-    whole = found(session, scoped, query)
-    counted = _counted(session, whole)
-    return [_facet(session, scoped, whole, counted, question) for question in QUESTIONS]
+    counted = _counted(session, looked.found) if looked.found.query.items else {}
+    return [_facet(session, looked, counted, question) for question in QUESTIONS]
 
 
-def ranges(session: Session, viewer: Viewer, query: Query) -> list[wire.MetricRange]:
+def ranges(session: Session, looked: Looked) -> list[wire.MetricRange]:
     """The metrics that the most adapters report, from the lowest to the highest of their best values."""
-    scoped = matching.scopes(session, viewer)
-    whole = found(session, scoped, query)
+    whole = looked.found
     adapters = func.count(SearchScore.adapter_id.distinct())
     rows = session.execute(
         select(
@@ -76,17 +71,10 @@ def ranges(session: Session, viewer: Viewer, query: Query) -> list[wire.MetricRa
     ]
 
 
-def found(session: Session, scoped: Scopes, query: Query) -> Found:
-    """What a page shows: where nothing has the words, what has the nearest."""
-    whole = find(session, scoped, query)
-    if whole.total or not query.words:
-        return whole
-    return find(session, scoped, respelt(session, scoped, query))
-
-
 def _facet(
-    session: Session, scoped: Scopes, whole: Found, counted: dict[str, list[Counted]], field: str
+    session: Session, looked: Looked, counted: dict[str, list[Counted]], field: str
 ) -> wire.Facet:
+    scoped, whole = looked.scoped, looked.found
     query = _without(whole.query, field)
     if not query.items:
         values, exact = top(session, scoped, field, _CHOICES), True

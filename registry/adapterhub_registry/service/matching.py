@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
-    and_,
     bindparam,
     cast,
     column,
@@ -96,10 +95,10 @@ def scopes(session: Session, viewer: Viewer) -> Scopes:
 
 def matching(session: Session, scoped: Scopes, query: Query) -> Matching:
     """The clauses of a query for this database."""
-    others = [item for item in query.items if item not in query.words]
+    others = [item for item in query.items if item not in query.said]
     return Matching(
         rest=(*scoped.clauses, *(clause(session, item) for item in others)),
-        words=(says(session, query.words),) if query.words else (),
+        words=(says(session, query.said),) if query.said else (),
     )
 
 
@@ -111,7 +110,7 @@ def clause(session: Session, item: Item) -> ColumnElement[bool]:
         case Score():
             found = _scores(item)
         case Words():
-            found = says(session, [item])
+            found = says(session, [msgspec.structs.replace(item, negated=False)])
     return not_(found) if item.negated else found
 
 
@@ -145,15 +144,26 @@ def _said(words: Sequence[Words], *, title: bool) -> BindParameter[str]:
 
 
 def fts5(words: Sequence[Words], *, title: bool = False) -> str:
-    """Words as FTS5 asks for them."""
-    phrases = (f'"{" ".join(each.tokens)}"{"" if each.quoted else " *"}' for each in words)
-    said = " AND ".join(phrases)
-    return f"title : ({said})" if title else said
+    """Words as FTS5 asks for them; those that must not be there come last."""
+    wanted, unwanted = _parted(words)
+    said = " AND ".join(map(_fts5_phrase, wanted))
+    without = "".join(f" NOT {_fts5_phrase(each)}" for each in unwanted)
+    return f"({f'title : ({said})' if title else said}){without}"
 
 
 def tsquery(words: Sequence[Words], *, title: bool = False) -> str:
-    """Words as a tsquery spells them."""
-    return " & ".join(f"({_phrase(each, 'A' if title else '')})" for each in words)
+    """Words as a tsquery spells them; those that must not be there come last."""
+    wanted, unwanted = _parted(words)
+    said = [f"({_phrase(each, 'A' if title else '')})" for each in wanted]
+    return " & ".join([*said, *(f"!({_phrase(each, '')})" for each in unwanted)])
+
+
+def _parted(words: Sequence[Words]) -> tuple[list[Words], list[Words]]:
+    return [each for each in words if not each.negated], [each for each in words if each.negated]
+
+
+def _fts5_phrase(words: Words) -> str:
+    return f'"{" ".join(words.tokens)}"{"" if words.quoted else " *"}'
 
 
 def is_sqlite(session: Session) -> bool:
@@ -195,13 +205,16 @@ def _has(item: Filter) -> ColumnElement[bool]:
 
 
 def _scores(item: Score) -> ColumnElement[bool]:
-    conditions = [
-        SearchScore.adapter_id == SearchDocument.adapter_id,
-        SearchScore.name == item.metric,
-    ]
+    own = SearchScore.adapter_id == SearchDocument.adapter_id
+    return exists().where(own, *scored(item)).correlate(SearchDocument)
+
+
+def scored(item: Score) -> list[ColumnElement[bool]]:
+    """Scores that a comparison is true of."""
+    conditions = [SearchScore.name == item.metric]
     if item.dataset is not None:
         known = select(Dataset.id).where(Dataset.name == item.dataset).scalar_subquery()
         conditions.append(SearchScore.dataset_id == known)
     if item.operator is not None:
         conditions.append(_COMPARED[item.operator](SearchScore.value, item.value))
-    return exists().where(and_(*conditions)).correlate(SearchDocument)
+    return conditions

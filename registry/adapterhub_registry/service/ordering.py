@@ -17,6 +17,7 @@ from adapterhub_registry.errors import InvalidRequest
 from adapterhub_registry.models import SearchDocument, SearchScore
 from adapterhub_registry.service import matching, places
 from adapterhub_registry.service.boards import Board
+from adapterhub_registry.service.matching import Matching
 from adapterhub_registry.service.sets import among
 
 SORT = r"^(relevance|updated|created|name|downloads|metric:[^@]+@.+)$"
@@ -30,6 +31,8 @@ _COLUMNS: dict[
     "name": (SearchDocument.full_name, str, False),
 }
 _TIERS = 3
+FEW = 1000
+"""adapters that are kept as a list of ids; of more, the database walks along the order"""
 _LARGEST = 2**31 - 1
 
 
@@ -45,7 +48,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A page: of what, in which order, from where."""
 
-    clauses: tuple[ColumnElement[bool], ...]
+    matching: Matching
     ids: Sequence[int] | None
     """all that fit, where they are few"""
     query: Query
@@ -54,6 +57,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """what a sort by a metric compares"""
     limit: int
     after: str | None
+    within: tuple[ColumnElement[bool], ...] = ()
+    """a part of what fits"""
 
 
 def page(session: Session, asked: Asked) -> tuple[list[Row[Any]], str | None]:
@@ -100,26 +105,33 @@ def _by_metric(session: Session, asked: Asked, place: Place | None) -> Select[An
 
 def _documents(session: Session, asked: Asked, column: InstrumentedAttribute[Any]) -> Select[Any]:
     document = SearchDocument
-    query = select(
-        document.adapter_id, document.summary, document.downloads, column.label("value")
-    ).where(*asked.clauses)
+    shown = (document.adapter_id, document.summary, document.downloads, column.label("value"))
     if asked.ids is not None:
-        query = query.where(among(session, document.adapter_id, asked.ids))
-    return query.limit(asked.limit + 1)
+        query = select(*shown).where(among(session, document.adapter_id, asked.ids))
+    elif asked.query.words and matching.is_sqlite(session):
+        # FTS5 finds all that have the words far sooner than it says of each whether it has them.
+        said = matching.saying(session, asked.query.said).with_only_columns(*shown)
+        query = said.where(*asked.matching.rest)
+    else:
+        query = select(*shown).where(*asked.matching.clauses)
+    return query.where(*asked.within).limit(asked.limit + 1)
 
 
 def _tiers(session: Session, asked: Asked, place: Place | None) -> list[tuple[Row[Any], int]]:
     """Names that are what was asked for, then names that have it, then texts; in each the most downloaded first."""
-    words = asked.query.words
-    bounds = _bounds(session, asked.query) if words else []
-    first = _TIERS - 1 if place is None else place.tier
+    bounds = _bounds(session, asked) if asked.query.words else []
     found: list[tuple[Row[Any], int]] = []
-    for tier in range(first, -1, -1):
-        if tier and not words:
+    for tier in range(_TIERS - 1 if place is None else place.tier, -1, -1):
+        if tier > len(bounds):
             continue
-        above = [not_(bounds[each]) for each in range(len(bounds)) if each > tier - 1]
-        clauses = (*asked.clauses, *bounds[tier - 1 : tier] * bool(tier), *above)
-        part = msgspec.structs.replace(asked, clauses=clauses, limit=asked.limit - len(found))
+        within = [not_(bound.clause) for bound in bounds[tier:]]
+        ids = asked.ids
+        if tier:
+            within.append(bounds[tier - 1].clause)
+            ids = bounds[tier - 1].ids if bounds[tier - 1].ids is not None else ids
+        part = msgspec.structs.replace(
+            asked, within=tuple(within), ids=ids, limit=asked.limit - len(found)
+        )
         begin = place if place is not None and tier == place.tier else None
         found += [(row, tier) for row in session.execute(_select(session, part, begin))]
         if len(found) > asked.limit:
@@ -127,12 +139,33 @@ def _tiers(session: Session, asked: Asked, place: Place | None) -> list[tuple[Ro
     return found
 
 
-def _bounds(session: Session, query: Query) -> list[ColumnElement[bool]]:
-    """Of the tiers above the last, what makes a document belong to it."""
-    words = [token for each in query.words for token in each.tokens]
-    spellings = {mark.join(words) for mark in "-_."}
-    named = SearchDocument.name.in_(sorted(spellings))
-    return [matching.says(session, query.words, title=True), named]
+class _Bound(msgspec.Struct, frozen=True):
+    """What makes a document belong to a tier above the last; `ids` are all that do, where they are few."""
+
+    clause: ColumnElement[bool]
+    ids: Sequence[int] | None
+
+
+def _bounds(session: Session, asked: Asked) -> list[_Bound]:
+    """Of names that have the words, and of names that are the words."""
+    words, said = asked.query.words, asked.query.said
+    titled = matching.saying(session, said, title=True).where(*asked.matching.rest)
+    spellings = {mark.join(token for each in words for token in each.tokens) for mark in "-_."}
+    named = titled.where(SearchDocument.name.in_(sorted(spellings)))
+    if asked.ids is not None:
+        fits = among(session, SearchDocument.adapter_id, asked.ids)
+        titled, named = titled.where(fits), named.where(fits)
+    return [
+        _bound(session, titled, matching.says(session, said, title=True)),
+        _bound(session, named, SearchDocument.name.in_(sorted(spellings))),
+    ]
+
+
+def _bound(session: Session, query: Select[int], clause: ColumnElement[bool]) -> _Bound:
+    ids = session.scalars(query.limit(FEW + 1)).all()
+    if len(ids) > FEW:
+        return _Bound(clause, None)
+    return _Bound(among(session, SearchDocument.adapter_id, ids), ids)
 
 
 def _place(after: str, sort: str) -> Place:

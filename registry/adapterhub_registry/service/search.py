@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.domain.query import Filter, Query, parse
-from adapterhub_registry.models import SearchDocument, SearchFacet
+from adapterhub_registry.domain.query import Filter, Query, Score, parse
+from adapterhub_registry.models import SearchDocument, SearchFacet, SearchScore
 from adapterhub_registry.service import matching, ordering
 from adapterhub_registry.service.boards import Board, find_board
 from adapterhub_registry.service.matching import Matching, Scopes
@@ -87,40 +87,56 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """whether `total` is all; else there are more"""
 
 
+class Looked(msgspec.Struct, frozen=True):
+    """What was asked for by whom, and what was found."""
+
+    scoped: Scopes
+    wanted: Query
+    found: Found
+
+
 def search(
     session: Session, viewer: Viewer, asked: Search, query: Query | None = None
 ) -> wire.AdapterPage:
     """A page of the adapters that the viewer may read; `query` where it was read already.
 
-    Where nothing has the words, those of names that are most like them are tried, and the page says so.
-
     Raises:
         MalformedQuery: `q` is outside the grammar.
         InvalidRequest: `after` is not what a page gave.
     """
+    return page(session, look(session, viewer, asked.query if query is None else query), asked)
+
+
+def look(session: Session, viewer: Viewer, query: Query) -> Looked:
+    """Look for what fits; where nothing has the words, for what has those of names that are most like them."""
     scoped = matching.scopes(session, viewer)
-    wanted = asked.query if query is None else query
-    found = find(session, scoped, wanted)
-    if not found.total and wanted.words:
-        near = respelt(session, scoped, wanted)
-        found = found if near == wanted else find(session, scoped, near)
-    sort = asked.sort or ("relevance" if wanted.words else "updated")
-    page = ordering.Asked(
-        clauses=found.matching.clauses,
+    found = find(session, scoped, query)
+    if not found.total and query.words:
+        near = respelt(session, scoped, query)
+        found = found if near == query else find(session, scoped, near)
+    return Looked(scoped, query, found)
+
+
+def page(session: Session, looked: Looked, asked: Search) -> wire.AdapterPage:
+    """A page of what was found."""
+    found = looked.found
+    sort = asked.sort or ("relevance" if looked.wanted.words else "updated")
+    cut = ordering.Asked(
+        matching=found.matching,
         ids=found.ids if found.whole else None,
         query=found.query,
         sort=sort,
-        board=_board(session, scoped, sort),
+        board=_board(session, looked.scoped, sort),
         limit=asked.limit,
         after=asked.after,
     )
-    rows, after = ordering.page(session, page)
+    rows, after = ordering.page(session, cut)
     return wire.AdapterPage(
         items=[shown(row) for row in rows],
         total=found.total,
         exact=found.exact,
         next=after,
-        corrections=_corrections(wanted, found.query) if found.total else {},
+        corrections=_corrections(looked.wanted, found.query) if found.total else {},
     )
 
 
@@ -134,7 +150,10 @@ def find(session: Session, scoped: Scopes, query: Query) -> Found:
     }
     ids: Sequence[int] = []
     if min(held.values(), default=1):
-        ids = session.scalars(_newest(session, fits, query, held).limit(COUNTED + 1)).all()
+        ids = (
+            _few_scores(session, fits, query, held)
+            or session.scalars(_newest(session, fits, query, held).limit(COUNTED + 1)).all()
+        )
     whole = len(ids) <= COUNTED
     known = None if whole else _known_total(session, scoped, query, held)
     return Found(
@@ -176,8 +195,8 @@ def _newest(session: Session, fits: Matching, query: Query, held: dict[Filter, i
     rarest = min(held, key=lambda item: held[item], default=None)
     few = rarest is not None and held[rarest] <= COUNTED
     newest_first = SearchDocument.adapter_id.desc()
-    if query.words and not few:
-        said = matching.saying(session, query.words).where(*fits.rest)
+    if query.words and (not few or matching.is_sqlite(session)):
+        said = matching.saying(session, query.said).where(*fits.rest)
         return said.order_by(matching.row_order(session))
     if rarest is not None:
         return (
@@ -187,6 +206,24 @@ def _newest(session: Session, fits: Matching, query: Query, held: dict[Filter, i
             .order_by(SearchFacet.adapter_id.desc())
         )
     return select(SearchDocument.adapter_id).where(*fits.clauses).order_by(newest_first)
+
+
+def _few_scores(
+    session: Session, fits: Matching, query: Query, held: dict[Filter, int]
+) -> list[int]:
+    """The ids that fit, found by a metric's values, where nothing else would find them and they are few."""
+    scores = [item for item in query.items if isinstance(item, Score) and not item.negated]
+    if not scores or held or query.words:
+        return []
+    found = (
+        select(SearchScore.adapter_id)
+        .join(SearchDocument, SearchDocument.adapter_id == SearchScore.adapter_id)
+        .where(*matching.scored(scores[0]), *fits.clauses)
+        .distinct()
+        .limit(COUNTED + 1)
+    )
+    ids = session.scalars(found).all()
+    return sorted(ids, reverse=True) if len(ids) <= COUNTED else []
 
 
 def _known_total(

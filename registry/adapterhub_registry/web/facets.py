@@ -3,10 +3,8 @@
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
-from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.domain.query import Query
 from adapterhub_registry.service import faceting
-from adapterhub_registry.service.search import Search
+from adapterhub_registry.service.search import Looked, Search
 from adapterhub_registry.web.listing import Choice, Facet, url
 
 _TITLES = {
@@ -18,9 +16,9 @@ _TITLES = {
 }
 
 
-def facets(session: Session, viewer: Viewer, search: Search, query: Query) -> list[Facet]:
+def facets(session: Session, search: Search, looked: Looked) -> list[Facet]:
     """Every question; its counts are those of the search without the answer to it that is chosen now."""
-    found = faceting.facets(session, viewer, query)
+    found = faceting.facets(session, looked)
     return [_facet(search, each) for each in found if each.field in _TITLES]
 
 

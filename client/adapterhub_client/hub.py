@@ -11,7 +11,16 @@ from typing import Any, Self
 import httpx2
 import msgspec
 
-from adapterhub_client import admission, bases, fingerprint, names, publication, settings, transfer
+from adapterhub_client import (
+    admission,
+    bases,
+    curation,
+    fingerprint,
+    names,
+    publication,
+    settings,
+    transfer,
+)
 from adapterhub_client.cache import Cache
 from adapterhub_client.errors import Corrupt, UsageError, WrongBase
 from adapterhub_client.fingerprint import (
@@ -28,7 +37,10 @@ from adapterhub_client.wire import (
     Account,
     Adapter,
     AdapterPage,
+    Alias,
+    ChangedVersion,
     Manifest,
+    Relations,
     Resolution,
     Upload,
     UploadDraft,
@@ -132,6 +144,7 @@ class Hub:
         wanted = _parsed(reference)
         known = bases.known(base, self.cache.fingerprints)
         found = self._find(wanted, known, config, fallback=fallback, any_base=allow_base_mismatch)
+        curation.advise(found.version)
         self._check_base(wanted, found.manifest, known, any_base=allow_base_mismatch)
         return found
 
@@ -155,7 +168,8 @@ class Hub:
         wanted = _parsed(reference)
         known = bases.known(base, self.cache.fingerprints)
         pinned = wanted.version if names.DIGEST.fullmatch(wanted.version or "") else None
-        if pinned is None or self.cache.manifest(pinned) is None:
+        found = None
+        if pinned is None or not self._has(wanted, pinned):
             found = self._find(
                 wanted, known, config, fallback=fallback, any_base=allow_base_mismatch
             )
@@ -166,10 +180,11 @@ class Hub:
                 warnings.warn(
                     f"no version has the config {config}; this one has {method}", stacklevel=2
                 )
+            curation.advise(found.version)
             pinned = found.version.digest
         canonical = self._canonical(str(pinned))
         manifest = admission.manifest(canonical)
-        if manifest.reference.reference != wanted.at(None):
+        if not curation.is_of(wanted, manifest, found):
             owner = manifest.reference.reference
             raise Corrupt(f"{pinned} is a version of {owner}, not of {wanted.adapter}.")
         self._check_base(wanted, manifest, known, any_base=allow_base_mismatch)
@@ -275,6 +290,36 @@ class Hub:
             transfer.upload(self._transport, begun, by_digest, self._progress)
             return self._transport.request("POST", f"{API}/uploads/{begun.id}/commit", Version)
 
+    # ------------------------------------------------------------ change what is out
+
+    def yank(self, reference: str | Reference, reason: str) -> ChangedVersion:
+        """Withdraw a pinned version: only exact pins find it any more. Says what depends on it."""
+        return curation.set_status(self._transport, reference, "yank", reason)
+
+    def deprecate(self, reference: str | Reference, reason: str) -> ChangedVersion:
+        """Advise against a pinned version; it still resolves. Says what depends on it."""
+        return curation.set_status(self._transport, reference, "deprecate", reason)
+
+    def restore(self, reference: str | Reference) -> ChangedVersion:
+        """Make a yanked or deprecated version active again."""
+        return curation.set_status(self._transport, reference, "restore")
+
+    def aliases(self, reference: str | Reference) -> list[Alias]:
+        """List the aliases of an adapter."""
+        return curation.aliases(self._transport, reference)
+
+    def set_alias(self, reference: str | Reference, alias: str) -> Version:
+        """Let an alias, such as `stable`, point at a pinned version."""
+        return curation.set_alias(self._transport, reference, alias)
+
+    def remove_alias(self, reference: str | Reference, alias: str) -> None:
+        """Take an alias away."""
+        curation.remove_alias(self._transport, reference, alias)
+
+    def lineage(self, digest: str) -> Relations:
+        """Say where a version comes from and what depends on it."""
+        return curation.lineage(self._transport, digest)
+
     # ------------------------------------------------------------ private
 
     def _find(
@@ -309,6 +354,13 @@ class Hub:
             if not isinstance(known, Fingerprint) or not candidates:
                 raise
             return ask(base=self._same_base(wanted, known, candidates))
+
+    def _has(self, wanted: Reference, version: str) -> bool:
+        """Whether the cache alone can answer: it has the manifest, under the name that is asked for."""
+        kept = self.cache.manifest(version)
+        if kept is None or not admission.is_canonical(kept, version):
+            return False
+        return curation.is_of(wanted, admission.manifest(kept), None)
 
     def _canonical(self, version: str) -> bytes:
         kept = self.cache.manifest(version)

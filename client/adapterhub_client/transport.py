@@ -33,6 +33,7 @@ REFUSALS: dict[str | int, type[HubError]] = {
     "missing_scope": errors.MissingScope,
     "malformed_name": errors.UsageError,
     "yanked": errors.VersionNotFound,
+    "deleted": errors.VersionNotFound,
     400: errors.UsageError,
     401: errors.NotAllowed,
     403: errors.NotAllowed,
@@ -87,6 +88,10 @@ class Transport:
     def read(self, path: str) -> bytes:
         """Read a small document as it is, such as a manifest."""
         return self._patiently(lambda: self._send("GET", path)).content
+
+    def delete(self, path: str) -> None:
+        """Delete something."""
+        self._patiently(lambda: self._send("DELETE", path))
 
     @contextmanager
     def stream(self, path: str, *, start: int = 0) -> Iterator[tuple[bool, Iterable[bytes]]]:

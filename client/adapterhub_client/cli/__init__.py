@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from adapterhub_client.cli import cache, catalogue, session, transfers
+from adapterhub_client.cli import cache, catalogue, lifecycle, session, transfers
 from adapterhub_client.errors import HubError
 
 
@@ -54,6 +54,9 @@ for command in (
     transfers.push,
     transfers.verify,
     transfers.fingerprint,
+    lifecycle.yank,
+    lifecycle.deprecate,
+    lifecycle.alias,
     cache.cache,
 ):
     main.add_command(command)

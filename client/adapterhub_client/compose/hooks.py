@@ -20,6 +20,8 @@ from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.stream import Source, Stream, read
 
+HIDDEN = "hidden_states"
+
 
 class Handle(Protocol):
     """What takes one thing out of effect."""
@@ -164,7 +166,9 @@ def finisher(slot: Slot) -> Callable[[Bound, Stream], Tensor]:
 def argument(slot: Slot, args: tuple[Any, ...], options: Mapping[str, Any]) -> Tensor:
     """What a module was called with at the slot's skip argument."""
     at = slot.skip_argument
-    found: Tensor = options[at] if isinstance(at, str) else args[at]
+    # Versions of a model differ in how a layer passes its hidden states on.
+    by_name = at if isinstance(at, str) else HIDDEN if at == len(args) == 0 else None
+    found: Tensor = options[by_name] if by_name is not None else args[cast("int", at)]
     return found
 
 

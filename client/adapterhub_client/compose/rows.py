@@ -128,7 +128,7 @@ _GPT2 = Layers(
     spots=(
         Projection(name="merged", path="attn.c_attn", key="attn.c_attn", merged=("q", "k", "v")),
         _attention("self_prefix", "attn"),
-        Slot(name="mh_adapter", key="attention_adapters", branch="attn", skip=""),
+        Slot(name="mh_adapter", key="attention_adapters", branch="attn", skip="ln_1"),
         _linear("intermediate", "mlp.c_fc"),
         _linear("output", "mlp.c_proj"),
         Slot(name="output_adapter", key="output_adapters", branch="mlp", skip="ln_2"),
@@ -141,7 +141,12 @@ _LLAMA = Layers(
     spots=(
         *_query_key_value("self_attn.", "q_proj", "k_proj", "v_proj"),
         _attention("self_prefix", "self_attn"),
-        Slot(name="mh_adapter", key="attention_adapters", branch="self_attn", skip=""),
+        Slot(
+            name="mh_adapter",
+            key="attention_adapters",
+            branch="self_attn",
+            skip="input_layernorm",
+        ),
         # The reference library has these two the other way round.
         _linear("intermediate", "mlp.down_proj"),
         _linear("output", "mlp.up_proj"),
@@ -169,7 +174,7 @@ def _inside(
                 name="mh_adapter",
                 key="attention_adapters",
                 branch="self_attn",
-                skip="",
+                skip="input_layernorm",
                 norm_of_last_layer=attention_norm,
                 is_inside=True,
             ),
@@ -249,7 +254,13 @@ def _bart_like(*, is_decoder: bool, is_post_norm: bool) -> Layers:
         spots=(
             *_query_key_value("self_attn.", "q_proj", "k_proj", "v_proj"),
             _attention("self_prefix" if is_decoder else "encoder_prefix", "self_attn"),
-            slot("mh_adapter", "attention_adapters", attention, "self_attn", ""),
+            slot(
+                "mh_adapter",
+                "attention_adapters",
+                attention,
+                "self_attn",
+                "self_attn" if is_post_norm else attention,
+            ),
             *(crossing if is_decoder else ()),
             _linear("intermediate", "fc1"),
             _linear("output", "fc2"),
@@ -295,7 +306,9 @@ _VIT = Layers(
             for name, path in (("query", "q"), ("key", "k"), ("value", "v"))
         ),
         _attention("self_prefix", "attention", "attention.attention"),
-        Slot(name="mh_adapter", key="attention_adapters", branch="attention", skip=""),
+        Slot(
+            name="mh_adapter", key="attention_adapters", branch="attention", skip="layernorm_before"
+        ),
         _linear("intermediate", "mlp.fc1", "intermediate.dense"),
         _linear("output", "mlp.fc2", "output.dense"),
         Slot(
@@ -313,7 +326,9 @@ _VIT_BEFORE = Layers(
     spots=(
         *_query_key_value("attention.attention.", "query", "key", "value"),
         _attention("self_prefix", "attention.attention"),
-        Slot(name="mh_adapter", key="attention_adapters", branch="attention", skip=""),
+        Slot(
+            name="mh_adapter", key="attention_adapters", branch="attention", skip="layernorm_before"
+        ),
         _linear("intermediate", "intermediate.dense"),
         _linear("output", "output.dense"),
         Slot(

@@ -29,9 +29,9 @@ class Slot(Spot, frozen=True, kw_only=True):
     branch: str | None = None
     """the module whose output, or its first element, is f; None where f only follows from the sum and x"""
     skip: str
-    """the module whose argument is x"""
+    """the module whose argument is x; not the layer itself, which checkpoints run again without its hooks"""
     skip_argument: int | str = 0
-    """the argument's position, or its name where it is passed by name"""
+    """the argument's position, or its name; the first one may also be passed by the name `hidden_states`"""
     skip_is_output: bool = False
     """whether x is what that module puts out, instead"""
     is_swapped: bool = False

@@ -471,6 +471,12 @@ def test_tensors_that_do_not_fit_are_refused_and_nothing_is_loaded(config, chang
             ),
             PROMPT, "not known", id="an encoder-decoder",
         ),
+        pytest.param(
+            lambda: transformers.AutoModel.from_config(
+                transformers.T5Config(vocab_size=96, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+            ),
+            PREFIX, "the decoder alone", id="a prefix of an encoder-decoder",
+        ),
     ],
 )  # fmt: skip
 def test_models_that_cannot_do_the_same_are_refused(model, method, fact):

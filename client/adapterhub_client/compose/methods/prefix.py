@@ -275,7 +275,9 @@ def _require_positions(backbone: Backbone) -> None:
     window = getattr(backbone.config, "sliding_window", None)
     slides = "sliding_attention" in kinds if kinds else window is not None
     why = None
-    if backbone.decoder is not None or not {"position_ids", "past_key_values"} <= set(names):
+    if backbone.decoder is not None:
+        why = "PEFT gives one to the decoder alone"
+    elif not {"position_ids", "past_key_values"} <= set(names):
         why = "they do not take positions and a cache"
     elif slides:
         why = "their attention slides past a prefix"

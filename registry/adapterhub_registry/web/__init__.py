@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from adapterhub_client import names
 from adapterhub_registry.web import assets, pages, problem, svg, text
 
 
@@ -17,4 +18,5 @@ def register(app: Flask) -> None:
         strip=svg.strip,
         frozen_stack=svg.frozen_stack,
     )
+    app.jinja_env.tests["reference_of_ours"] = names.is_reference
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from flask import Blueprint, Response, make_response, render_template, request
 
 from adapterhub_client import names
-from adapterhub_registry.errors import NotFound
+from adapterhub_registry.errors import NotFound, VersionNotFound
 from adapterhub_registry.request import runtime, session, viewer
 from adapterhub_registry.service import account, browsing
 from adapterhub_registry.service import search as searching
@@ -13,7 +13,7 @@ from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.resolution import parsed
 from adapterhub_registry.service.search import Search
 from adapterhub_registry.web import adapter as adapters
-from adapterhub_registry.web import assets, facets, listing, snippets
+from adapterhub_registry.web import assets, facets, listing, recorded, snippets
 
 blueprint = Blueprint("web", __name__, template_folder="templates")
 
@@ -52,9 +52,8 @@ def adapter_list() -> Response:
     """Adapters that fit a search; the address is the whole state."""
     search = listing.asked(request.args)
     query, mistake = listing.understood(search)
-    looked = searching.look(session(), viewer(), query)
-    page = searching.page(session(), looked, search)
-    counted = facets.facets(session(), search, looked)
+    page = searching.search(session(), viewer(), search, query)
+    counted = facets.facets(session(), viewer(), search, query)
     chosen = listing.active(search, counted)
     return _page(
         "adapters.html",
@@ -75,7 +74,13 @@ def adapter_page(task: str, name_at_org: str) -> Response:
     """One adapter: the path is a reference, so a version may follow, as in `nli/multinli@ukp:3`."""
     reference = parsed(f"{task}/{name_at_org}")
     among = adapters.Among(request.args.get("variant", ""), request.args.get("base", ""))
-    view = adapters.view(runtime(), session(), viewer(), reference, among)
+    try:
+        view = adapters.view(runtime(), session(), viewer(), reference, among)
+    except VersionNotFound:
+        without_weights = recorded.view(session(), viewer(), reference)
+        if without_weights is None or without_weights.summary.versions:
+            raise
+        return _page("recorded.html", view=without_weights)
     return _page(
         "adapter.html",
         view=view,
@@ -148,10 +153,9 @@ def _asked() -> Page:
 
 def _collection(template: str, search: Search, **shown: object) -> Response:
     """A page about what a list of adapters has in common."""
-    looked = searching.look(session(), viewer(), search.query)
-    page = searching.page(session(), looked, search)
+    page = searching.search(session(), viewer(), search)
     everything = listing.url(search)
-    counted = facets.facets(session(), search, looked)
+    counted = facets.facets(session(), viewer(), search, search.query)
     return _page(template, page=page, search=search, everything=everything, facets=counted, **shown)
 
 

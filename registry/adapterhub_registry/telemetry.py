@@ -37,7 +37,8 @@ def register(app: Flask) -> None:
 
 
 def _begin() -> None:
-    sent = request.headers.get("X-Request-Id", "")
+    # the second is what Hugging Face clients number their requests with
+    sent = request.headers.get("X-Request-Id") or request.headers.get("X-Amzn-Trace-Id", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
     g.started = time.perf_counter()
     structlog.contextvars.clear_contextvars()

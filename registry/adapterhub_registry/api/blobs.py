@@ -70,7 +70,8 @@ def links(digest: str, query: Pulled) -> Response:
     """Where all blobs of a version are read without passing through the registry, in one answer."""
     row = catalogue.version_by_digest(session(), viewer(), digest)
     urls: dict[str, str] = {}
-    for file in msgspec.json.decode(row.manifest, type=wire.Manifest).files:
+    files = msgspec.json.decode(row.manifest, type=wire.Manifest).files
+    for file in files if download.are_open(session(), viewer(), row.id) else []:
         link = runtime().store.download_url(file.sha256, _LINK_LIFETIME)
         if link is None:
             break

@@ -18,7 +18,7 @@ from adapterhub_registry.models import (
     VersionFile,
 )
 from adapterhub_registry.service.rules import WEIGHTS
-from adapterhub_registry.service.visibility import readable
+from adapterhub_registry.service.visibility import open_files, readable
 
 
 def find_blob(session: Session, viewer: Viewer, sha256: str) -> Blob:
@@ -29,12 +29,23 @@ def find_blob(session: Session, viewer: Viewer, sha256: str) -> Blob:
         .join(Version, VersionFile.version_id == Version.id)
         .join(Version.variant)
         .join(Variant.adapter)
-        .where(Blob.sha256 == sha256, readable(viewer))
+        .where(Blob.sha256 == sha256, readable(viewer), open_files(viewer))
         .limit(1)
     )
     if row is None:
         raise BlobNotFound(sha256)
     return row
+
+
+def are_open(session: Session, viewer: Viewer, version_id: int) -> bool:
+    """Whether the viewer may have the files of a version they may read."""
+    query = (
+        select(Version.id)
+        .join(Version.variant)
+        .join(Variant.adapter)
+        .where(Version.id == version_id, open_files(viewer))
+    )
+    return session.scalar(query) is not None
 
 
 def counted_version(session: Session, viewer: Viewer, digest: str, sha256: str) -> int | None:

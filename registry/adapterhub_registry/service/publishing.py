@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 import rfc8785
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
@@ -34,7 +34,7 @@ from adapterhub_registry.models import Blob, Upload, Variant, Version, VersionFi
 from adapterhub_registry.models.blob import UploadBlob
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import receiving, recording, representation, rules, shapes
-from adapterhub_registry.service.visibility import readable, require_role, require_scope
+from adapterhub_registry.service.visibility import open_files, readable, require_role, require_scope
 from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
 from adapterhub_registry.storage.store import part_sizes, verify
@@ -138,7 +138,10 @@ def known_blobs(session: Session, viewer: Viewer, files: Iterable[wire.File]) ->
         .join(Version, VersionFile.version_id == Version.id)
         .join(Version.variant)
         .join(Variant.adapter)
-        .where(readable(viewer) | (Version.created_by_id == viewer.account_id))
+        .where(
+            and_(readable(viewer), open_files(viewer))
+            | (Version.created_by_id == viewer.account_id)
+        )
         .distinct()
     )
     found: set[str] = set()

@@ -11,7 +11,7 @@ import re
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from adapterhub_client import names
@@ -22,6 +22,7 @@ from adapterhub_registry.models import (
     Adapter,
     Alias,
     Blob,
+    ImportedEntry,
     Membership,
     Organization,
     Repository,
@@ -32,12 +33,14 @@ from adapterhub_registry.models import (
     VersionFile,
 )
 from adapterhub_registry.service import representation
-from adapterhub_registry.service.visibility import readable, require_role, require_scope
+from adapterhub_registry.service.visibility import may_read, readable, require_role, require_scope
 
 MAIN = "main"
 OID = re.compile(r"[0-9a-f]{40}")
 REF_NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
 _PREFIX = "sha256:"
+_OLD_HUB_NAME = "AdapterHub"
+_OLD_HUB = "@adapterhub"
 _NOT_IN_A_REF = re.compile(r"[^a-z0-9_-]+")
 
 
@@ -121,6 +124,10 @@ def find(session: Session, viewer: Viewer, repo_id: str) -> View:
         Moved: It has another id now.
     """
     full_name = reference_of(repo_id).adapter
+    if full_name.endswith(_OLD_HUB):
+        old = _of_old_hub(session, viewer, repo_id)
+        if old is not None:
+            return old
     row = session.scalar(
         select(Repository)
         .filter_by(full_name=full_name)
@@ -224,12 +231,7 @@ def require_writer(session: Session, viewer: Viewer, view: View) -> int:
 
 def readable_repositories(viewer: Viewer) -> ColumnElement[bool]:
     """Repositories without an adapter that the viewer may see."""
-    if viewer.rules_everything:
-        return true()
-    if viewer.is_anonymous:
-        return Repository.private.is_(False)
-    mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
-    return or_(Repository.private.is_(False), Repository.organization_id.in_(mine))
+    return may_read(viewer, Repository.private, Repository.organization_id)
 
 
 def newest_version_id(session: Session, full_name: str) -> int:
@@ -241,6 +243,25 @@ def newest_version_id(session: Session, full_name: str) -> int:
         .where(Adapter.full_name == full_name)
     )
     return session.scalar(query) or 0
+
+
+def _of_old_hub(session: Session, viewer: Viewer, repo_id: str) -> View | None:
+    """An entry of the reference hub as it is known on Hugging Face: `AdapterHub/<file>`, one variant alone."""
+    entry = session.scalar(
+        select(ImportedEntry)
+        .join(ImportedEntry.adapter)
+        .where(
+            func.lower(ImportedEntry.file) == repo_id.partition("/")[2].lower(), readable(viewer)
+        )
+        .order_by(ImportedEntry.id)
+        .limit(1)
+    )
+    if entry is None:
+        return None
+    view = _view(session, entry.adapter.full_name, None, entry.adapter)
+    mine = [row for row in view.versions if row.variant_id == entry.variant_id]
+    named = f"{_OLD_HUB_NAME}/{entry.file}"
+    return msgspec.structs.replace(view, repo_id=named, versions=mine, aliases={})
 
 
 def _no_id(repo_id: str) -> names.Reference:
@@ -393,6 +414,8 @@ def _commit_row(session: Session, repository_id: int, oid: str) -> RepositoryCom
 
 
 def _why(view: View, revision: str) -> str:
+    if view.adapter is not None and not view.versions:
+        return "Only what it is was taken over from another hub: its weights are not here."
     yanked = [row for row in view.versions if row.status == "yanked"]
     if revision != MAIN or not yanked:
         return ""

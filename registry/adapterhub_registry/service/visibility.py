@@ -1,6 +1,6 @@
 """What a viewer may read, as clauses of SQL, and whether an organization lets them in."""
 
-from sqlalchemy import ColumnElement, or_, select, true
+from sqlalchemy import ColumnElement, exists, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from adapterhub_client.wire import Role, Scope
@@ -11,7 +11,7 @@ from adapterhub_registry.errors import (
     OrganizationNotFound,
     TokenRequired,
 )
-from adapterhub_registry.models import Adapter, Membership, Organization
+from adapterhub_registry.models import Adapter, Membership, Organization, Repository
 
 
 def readable(viewer: Viewer) -> ColumnElement[bool]:
@@ -31,6 +31,17 @@ def may_read(
         return private.is_(False)
     mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
     return or_(private.is_(False), organization_id.in_(mine))
+
+
+def open_files(viewer: Viewer) -> ColumnElement[bool]:
+    """Adapters whose files are for everyone who may read them, or of an organization the viewer is in."""
+    if viewer.rules_everything:
+        return true()
+    gated = exists().where(Repository.full_name == Adapter.full_name, Repository.gated.is_not(None))
+    if viewer.is_anonymous:
+        return ~gated
+    mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
+    return or_(~gated, Adapter.organization_id.in_(mine))
 
 
 def require_scope(viewer: Viewer, scope: Scope) -> int:

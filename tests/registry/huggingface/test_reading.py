@@ -3,11 +3,13 @@
 import hashlib
 
 import pytest
+from sqlalchemy import select
 from tests.factories import OTHER_FINGERPRINT, make_files, make_manifest, sha256
 from tests.registry.conftest import Clock, Hub
 from tests.registry.huggingface.conftest import Client
 
 from adapterhub_registry.app import create_app
+from adapterhub_registry.models import ImportedEntry, Version
 from adapterhub_registry.storage import MemoryStore
 
 REPO = "ukp/nli.multinli"
@@ -289,3 +291,31 @@ def test_large_files_come_from_a_store_that_serves_them(settings):
     assert body.headers["Location"] == f"https://store.example/{digest}"
     assert body.headers["X-Repo-Commit"] == head.headers["X-Repo-Commit"]
     assert (small.status_code, small.data) == (200, make_files()["README.md"])
+
+
+def test_an_entry_of_the_old_hub_answers_to_its_old_id(hub, ukp, anyone, version):
+    base = {"name": "roberta-base", "fingerprint": OTHER_FINGERPRINT}
+    other = publish(hub, ukp.token, 1, base=base)
+    with hub.runtime.database.writing() as session:
+        row = session.scalars(select(Version).filter_by(digest=other.digest)).one()
+        texts = ("kind", "task", "subtask", "model_type", "model_name", "author", "architecture")
+        session.add(
+            ImportedEntry(
+                **dict.fromkeys((*texts, "config_id", "default_version", "description"), ""),
+                **dict.fromkeys(("contact", "overrides", "config", "dependencies"), {}),
+                organization="ukp",
+                file="roberta-base-pf-multinli",
+                source_sha256="0" * 64,
+                position=0,
+                variant_id=row.variant_id,
+                adapter_id=row.variant.adapter_id,
+                prediction_head=False,
+                languages=[],
+            )
+        )
+
+    found = anyone.info("AdapterHub/roberta-base-pf-multinli")
+
+    assert found["sha"] == other.digest[7:47]
+    assert found["id"] == "AdapterHub/roberta-base-pf-multinli"
+    assert anyone.get("/api/models/AdapterHub/absent").status_code == 404

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
@@ -377,6 +378,37 @@ def test_gated_files_are_for_members(hub, ukp, anyone, repository):
     assert "ukp" in refused.headers["X-Error-Message"]
     assert ukp.file(REPO, ".gitattributes").status_code == 200
     assert anyone.info(REPO)["gated"] == "manual"
+
+
+def test_what_is_gated_is_gated_at_every_door(hub, ukp, anyone, repository):
+    ukp.commit(REPO, PEFT)
+    [version] = versions(hub, None)
+    manifest = msgspec.json.decode(
+        hub.get(f"/manifests/{version['digest']}").data, type=wire.Manifest
+    )
+    blob = manifest.files[0].sha256
+    stolen = msgspec.structs.replace(
+        manifest, reference=wire.Name(task="nli", name="stolen", org="other")
+    )
+
+    ukp.call("PUT", f"/api/models/{REPO}/settings", json={"gated": "auto"})
+
+    assert hub.get(f"/blobs/{blob}").status_code == 404
+    assert hub.get(f"/blobs/{blob}", hub.token("ukp")).status_code == 200
+    assert len(hub.begin(hub.token("other"), stolen).missing) == len(PEFT)
+
+
+def test_commits_side_by_side_all_land(hub, ukp, anyone, repository):
+    def push(number):
+        return ukp.commit(REPO, {f"{number}.txt": b"x"}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(push, range(8)))
+
+    names = {each["rfilename"] for each in anyone.info(REPO)["siblings"]}
+    assert found == [200] * 8
+    assert names == {".gitattributes", *(f"{number}.txt" for number in range(8))}
+    assert len(anyone.get(f"/api/models/{REPO}/commits/main").get_json()) == 9
 
 
 def test_visibility_can_be_changed(ukp, anyone, repository):

@@ -52,8 +52,9 @@ def adapter_list() -> Response:
     """Adapters that fit a search; the address is the whole state."""
     search = listing.asked(request.args)
     query, mistake = listing.understood(search)
-    page = searching.search(session(), viewer(), search, query)
-    counted = facets.facets(session(), viewer(), search, query)
+    looked = searching.look(session(), viewer(), query)
+    page = searching.page(session(), looked, search)
+    counted = facets.facets(session(), search, looked)
     chosen = listing.active(search, counted)
     return _page(
         "adapters.html",
@@ -153,9 +154,10 @@ def _asked() -> Page:
 
 def _collection(template: str, search: Search, **shown: object) -> Response:
     """A page about what a list of adapters has in common."""
-    page = searching.search(session(), viewer(), search)
+    looked = searching.look(session(), viewer(), search.query)
+    page = searching.page(session(), looked, search)
     everything = listing.url(search)
-    counted = facets.facets(session(), viewer(), search, search.query)
+    counted = facets.facets(session(), search, looked)
     return _page(template, page=page, search=search, everything=everything, facets=counted, **shown)
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from adapterhub_client.compose import masks
 from adapterhub_client.compose.branches import Branches, acting, leading, row_sizes
 from adapterhub_client.compose.expression import (
     Average,
@@ -17,55 +16,13 @@ from adapterhub_client.compose.expression import (
     Split,
     leaves,
 )
+from adapterhub_client.compose.extent import Extent, extents
 from adapterhub_client.compose.hooks import Hooks
 from adapterhub_client.compose.methods.reft import Intervention
 from adapterhub_client.compose.plan import Plan
-from adapterhub_client.compose.sites import Backbone, Place
+from adapterhub_client.compose.sites import Place
 from adapterhub_client.compose.spots import Residual
 from adapterhub_client.errors import CompositionError
-
-
-class Extent:
-    """Where the real tokens of each row of a call start and end, by its attention mask.
-
-    Shapes:
-        start, end: (batch)
-    """
-
-    def __init__(self, backbone: Backbone) -> None:
-        self._backbone = backbone.module
-        self._position = masks.position(backbone)
-        self._bounds: tuple[Tensor, Tensor] | None = None
-        self._length: int | None = None
-
-    def install(self) -> Iterator[RemovableHandle]:
-        """Register the hook; the handle removes it."""
-        yield self._backbone.register_forward_pre_hook(self._record, with_kwargs=True)
-
-    def bounds(self, hidden: Tensor, *, is_second: bool) -> tuple[Tensor, Tensor]:
-        """Start and end in a layer's output.
-
-        With a cache only the newest tokens are there, and positions are counted from the first of these. A decoder
-        beside an encoder takes the encoder's positions (``is_second``), as in the reference library.
-        """
-        rows, length = hidden.shape[:2]
-        if self._bounds is None:
-            if self._length is None or not is_second or self._length > length:
-                self._length = length
-            start = torch.zeros(rows, dtype=torch.long, device=hidden.device)
-            return start, start + self._length
-        start, end = (bound.repeat(rows // bound.shape[0]) for bound in self._bounds)
-        passed = 0 if is_second or self._length is None else self._length - length
-        return start - passed, end - passed
-
-    def _record(self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        mask = masks.find(self._position, args, options)
-        self._bounds = self._length = None
-        if isinstance(mask, Tensor) and mask.dim() == 2:  # noqa: PLR2004 - (batch, length)
-            is_real = (mask != 0).long()
-            start = is_real.argmax(dim=1)
-            self._bounds = start, start + is_real.sum(dim=1)
-            self._length = mask.shape[1]
 
 
 class Interventions:
@@ -98,8 +55,7 @@ class Interventions:
         return torch.cat([rows if own is None else own(rows, s, e) for own, rows, s, e in parts])
 
     def _changed(self, hidden: Tensor, start: Tensor, end: Tensor) -> Tensor:
-        length = hidden.shape[1]
-        first, last = (min(count, length) for count in self._positions)
+        first, last = self._positions
         result = hidden
         if first:
             at = start[:, None] + torch.arange(first, device=hidden.device)
@@ -129,8 +85,6 @@ class LayerHooks:
     def __init__(self, plan: Plan, place: Place, own: Interventions, extent: Extent) -> None:
         path = cast("Residual", place.spot).path
         self._layer = plan.backbone.at(place, path)
-        decoder = plan.backbone.first_decoder_layer
-        self._is_second = decoder is not None and place.layer >= decoder
         self._own, self._extent = own, extent
 
     def install(self) -> Iterator[RemovableHandle]:
@@ -139,7 +93,7 @@ class LayerHooks:
 
     def _change(self, _module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
         hidden: Tensor = output[0] if isinstance(output, tuple) else output
-        changed = self._own(hidden, *self._extent.bounds(hidden, is_second=self._is_second))
+        changed = self._own(hidden, *self._extent.bounds(hidden))
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
@@ -149,7 +103,8 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
     Raises:
         CompositionError: An intervention stands in a block that has no meaning for it.
     """
-    extent = Extent(plan.backbone)
+    found_in = extents(plan.backbone)
+    decoder = plan.backbone.first_decoder_layer
     bound: list[Hooks] = []
     first = leading(tree, as_reference=plan.as_reference)
     for place, modules in plan.places(Residual):
@@ -157,8 +112,10 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
         _require_possible(tree, adapters)
         found = [adapters.get(name) for name in leaves(first)]
         if any(module is not None for module in found):
+            is_second = decoder is not None and place.layer >= decoder
+            extent = found_in[-1 if is_second else 0]
             bound.append(LayerHooks(plan, place, Interventions(first, found), extent))
-    return iter([extent, *bound] if bound else [])
+    return iter([*found_in, *bound] if bound else [])
 
 
 def _require_possible(tree: Expression, modules: Mapping[str, Any]) -> None:

@@ -81,12 +81,15 @@ class Backbone:
         return [self.module.get_submodule(root) for root, _, _ in self._layers]
 
     @property
+    def encoder(self) -> nn.Module | None:
+        """The encoder beside a decoder, where there is one."""
+        return None if self.first_decoder_layer is None else self._stack_of(0)
+
+    @property
     def decoder(self) -> nn.Module | None:
         """The decoder beside an encoder, where there is one."""
         number = self.first_decoder_layer
-        if number is None:
-            return None
-        return self.module.get_submodule(self._layers[number][0].split(".", maxsplit=1)[0])
+        return None if number is None else self._stack_of(number)
 
     @property
     def first_decoder_layer(self) -> int | None:
@@ -119,6 +122,9 @@ class Backbone:
         """A number of the model's config under the architecture's own name for it."""
         value = getattr(self.config, name, None)
         return None if value is None else float(value)
+
+    def _stack_of(self, layer: int) -> nn.Module:
+        return self.module.get_submodule(self._layers[layer][0].split(".", maxsplit=1)[0])
 
     def _has(self, root: str, spot: Spot) -> bool:
         """Whether the model has the linear layer of a projection: some have it under another name, or not at all."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import cast
 
 from flask import Flask, Request, current_app, g, request
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from adapterhub_registry.domain.permission import ANONYMOUS, Viewer
@@ -72,5 +73,9 @@ def _bearer(incoming: Request) -> str | None:
 
 def _close(_error: BaseException | None) -> None:
     opened: Session | None = g.pop("session", None)
-    if opened is not None:
+    if opened is None:
+        return
+    try:
         opened.close()
+    except DBAPIError:  # the connection is lost; the answer has said so, or needed it no more
+        opened.invalidate()

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from adapterhub_registry.storage.store import (
     BlobCorrupt,
     BlobMissing,
     Stored,
+    StoreUnreachable,
     Target,
     Watch,
     checked,
@@ -213,15 +214,42 @@ def _shown(chunks: Iterable[bytes], watch: Watch | None) -> Iterator[bytes]:
 def _write(target: Path, chunks: Iterable[bytes]) -> None:
     beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     try:
-        with beside.open("xb") as file:
-            for chunk in chunks:
+        with _translated(), beside.open("xb") as file:
+            for chunk in _from_sender(chunks):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(target)
+            beside.replace(target)
+            _sync(target.parent)
+    except _OfSender as error:
+        raise error.fault from None
     finally:
-        beside.unlink(missing_ok=True)
-    _sync(target.parent)
+        with suppress(OSError):  # what cannot be removed now is swept later
+            beside.unlink(missing_ok=True)
+
+
+class _OfSender(Exception):  # carries a fault, is none
+    """A fault of whoever sends the bytes, on its way past the translation of our own."""
+
+    def __init__(self, fault: BaseException) -> None:
+        super().__init__()
+        self.fault = fault
+
+
+def _from_sender(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except OSError as error:
+        raise _OfSender(error) from error
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """A full disk, one that only reads, or one that fails: the store does not answer."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnreachable(f"The folder cannot be written: {error.strerror}.") from error
 
 
 def _read(path: Path, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:

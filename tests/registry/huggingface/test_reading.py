@@ -302,7 +302,7 @@ def test_an_entry_of_the_old_hub_answers_to_its_old_id(hub, ukp, anyone, version
         session.add(
             ImportedEntry(
                 **dict.fromkeys((*texts, "config_id", "default_version", "description"), ""),
-                **dict.fromkeys(("contact", "overrides", "config", "dependencies"), {}),
+                **{key: {} for key in ("contact", "overrides", "config", "dependencies")},
                 organization="ukp",
                 file="roberta-base-pf-multinli",
                 source_sha256="0" * 64,

@@ -32,6 +32,7 @@ REFUSALS: dict[str | int, type[HubError]] = {
     "token_required": errors.WrongToken,
     "missing_scope": errors.MissingScope,
     "malformed_name": errors.UsageError,
+    "not_mirrored": errors.VersionNotFound,
     "yanked": errors.VersionNotFound,
     "deleted": errors.VersionNotFound,
     400: errors.UsageError,
@@ -216,6 +217,10 @@ def _hint(problem: Problem) -> str | None:
     if problem.candidates:
         return "candidates:\n" + "\n".join(
             f"  {candidate_line(version)}" for version in problem.candidates
+        )
+    if problem.recorded:
+        return "recorded without their weights, which are at:\n" + "\n".join(
+            f"  {each.base} {each.config_id} {each.name}: {each.url}" for each in problem.recorded
         )
     if problem.code in {"wrong_token", "token_required"}:
         return "get a token from the hub's admin, then `adapterhub-client login`"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import pytest
 import torch
 from click.testing import CliRunner
@@ -23,6 +24,8 @@ from tests.registry.importing.reference import (
 )
 
 from adapterhub_client import wire
+from adapterhub_client.errors import VersionNotFound
+from adapterhub_client.transport import Transport
 from adapterhub_registry.cli import main
 from adapterhub_registry.importing import importer
 from adapterhub_registry.importing.findings import Report
@@ -177,6 +180,21 @@ def test_what_has_no_weights_is_told_from_what_is_not_there(hub: Hub, reference:
     assert [each.kind for each in report.findings if each.subject.startswith("adapters")] == [
         "not_mirrored"
     ]
+
+
+def test_a_pull_says_where_the_weights_are(hub: Hub, reference: Reference) -> None:
+    reference.add(ENTRY, {"1": adapter_zip()})
+    take(hub, reference, metadata_only=True)
+    transport = Transport("http://localhost", through=httpx2.WSGITransport(app=hub.app))
+
+    with pytest.raises(VersionNotFound, match="recorded here without its weights") as refused:
+        transport.request(
+            "GET", "/api/v1/resolve", wire.Resolution, params={"ref": "nli/multinli@ukp"}
+        )
+    transport.close()
+
+    assert f"{reference.web.address}/{ENTRY}/1.zip" in (refused.value.hint or "")
+    assert refused.value.exit_code == 66
 
 
 def test_another_base_config_or_version_gives_the_candidates(

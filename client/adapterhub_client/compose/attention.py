@@ -9,6 +9,7 @@ names, with a mask in which they are seen.
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -40,6 +41,7 @@ from adapterhub_client.errors import CompositionError
 
 NAME = "adapterhub_prefixes"
 HIDDEN = "hidden_states"
+CACHE = "past_key_values"
 
 
 # The numbers of the children on the way to a block.
@@ -185,6 +187,10 @@ class Prefixes:
         number = self._modules[name].number
         return self._pool.states(name, self._location)[2 * number : 2 * number + 2]
 
+    def _stacked_of(self, names: Sequence[str]) -> Tensor:
+        """Keys and values of several adapters, (adapters, 2, heads, length, features)."""
+        return torch.stack([self._states(name) for name in names])
+
     def _stacks(self, tree: Expression, path: Path = ()) -> Iterator[tuple[Path, Frozen[Tensor]]]:
         """For each block that divides rows among equal prefixes, all of them in one tensor."""
         if not isinstance(tree, Block):
@@ -198,7 +204,7 @@ class Prefixes:
         lengths = {self._states(name).shape[2] for name in names}
         if len(lengths) == 1 and all(m.gate is None and not m.dropout for m in found):
             sources = [p for name in names for p in self._pool.sources(name, self._location)]
-            yield path, Frozen(sources, lambda: torch.stack([self._states(n) for n in names]))
+            yield path, Frozen(sources, partial(self._stacked_of, names))
 
 
 class AttentionHooks:
@@ -208,6 +214,7 @@ class AttentionHooks:
         self._module: Any = module
         self._own, self._bias = own, bias
         self._hidden: Tensor | None = None
+        self._past: int | Tensor = 0
         self._eager: Callable[..., Any] = sys.modules[
             type(module).__module__
         ].eager_attention_forward
@@ -215,7 +222,7 @@ class AttentionHooks:
 
     def install(self) -> Iterator[Handle]:
         """Lend the attention a config with our name; the handle gives its own back."""
-        if self._own.gated:
+        if self._own.gated or self._bias is not None:
             yield self._module.register_forward_pre_hook(self._record, with_kwargs=True)
         self._config = self._module.config
         lent = deepcopy(self._config)
@@ -290,7 +297,8 @@ class AttentionHooks:
     ) -> dict[str, Any]:
         """The options with a position bias (T5) over the prefix too, which counts as the first positions.
 
-        The reference library has it so: a prefix moves the keys, but not the queries.
+        The reference library has it so: a prefix moves the keys, but not the queries. What is hidden before the
+        shorter prefix of a row moves nothing there.
         """
         bias: Tensor | None = options.get("position_bias")
         if bias is None:
@@ -300,11 +308,19 @@ class AttentionHooks:
             return options | {"position_bias": functional.pad(bias, (length, 0))}
         queries, keys = query.shape[2], key.shape[2]
         make = cast("Any", self._bias).compute_bias
-        wider = make(queries, keys + length, device=key.device, past_seen_tokens=keys - queries)
+        wider = make(queries, keys + length, device=key.device, past_seen_tokens=self._past)
+        if made.added is not None:
+            wider = _of_positions(wider, _positions(made.added, keys))
         return options | {"position_bias": wider.to(bias.dtype)}
 
     def _record(self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        self._hidden = args[0] if args else options[HIDDEN]
+        if self._own.gated:
+            self._hidden = args[0] if args else options[HIDDEN]
+        cache = options.get(CACHE)
+        if self._bias is not None:
+            past = 0 if cache is None else cache.get_seq_length(self._module.layer_idx)
+            # Static caches hand out the counter that they go on counting with.
+            self._past = past.clone() if isinstance(past, Tensor) else past
 
 
 def attend(
@@ -449,6 +465,28 @@ def _with_prefix(mask: Tensor, made: Made, dtype: torch.dtype) -> Tensor:
     rows = max(before.shape[0], scores.shape[0])
     before = before[:, None, None].expand(rows, *scores.shape[1:3], -1)
     return torch.cat([before, scores.expand(rows, -1, -1, -1)], dim=-1)
+
+
+def _positions(added: Tensor, keys: int) -> Tensor:
+    """The position of each key of prefix and input, in rows where some of the prefix is hidden.
+
+    Shapes:
+        added: (rows, length); result: (rows, length + keys)
+    """
+    is_seen = (added != float("-inf")).long()
+    prefix_at = (is_seen.cumsum(dim=1) - 1).clamp_min(0)
+    own = torch.arange(keys, device=added.device)
+    return torch.cat([prefix_at, is_seen.sum(dim=1, keepdim=True) + own], dim=1)
+
+
+def _of_positions(bias: Tensor, positions: Tensor) -> Tensor:
+    """What a bias has at each row's positions of keys.
+
+    Shapes:
+        bias: (1, heads, queries, keys); positions: (rows, keys); result: (rows, heads, queries, keys)
+    """
+    index = positions[:, None, None].expand(-1, *bias.shape[1:3], -1)
+    return bias.expand(positions.shape[0], -1, -1, -1).gather(3, index)
 
 
 def _as_scores(mask: Tensor, dtype: torch.dtype) -> Tensor:

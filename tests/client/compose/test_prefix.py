@@ -12,6 +12,7 @@ from adapterhub_client.compose import rows, spots
 from adapterhub_client.errors import CompositionError
 
 from .conftest import hidden, make_adapted, make_model, randomise
+from .small_models import adapted_of, batch_of
 
 NETWORK = "prefix_tuning[prefix_length=3, bottleneck_size=5]"
 FLAT = "prefix_tuning_flat[prefix_length=3]"
@@ -415,3 +416,31 @@ def test_attentions_that_compute_by_themselves_are_refused(monkeypatch):
         adapted.add("a", FLAT)
 
     assert not adapted.adapters
+
+
+SPLIT = "batchsplit(a, b; batch_sizes=[2, 1])"
+STACKED = "batchsplit(stack(a, c), stack(b, c); batch_sizes=[2, 1])"
+
+
+# Not two lengths in parallel: as in the reference library, what fills up the shorter one is seen there.
+@pytest.mark.parametrize(
+    ("methods", "composition"),
+    [
+        (("flat prefix", "seq_bn"), "parallel(a, b)"),
+        (("seq_bn", "flat prefix"), "parallel(a, b)"),
+        (("flat prefix", "seq_bn"), SPLIT),
+        (("flat prefix", LONG), SPLIT),
+        ((LONG, "flat prefix", "prefix"), STACKED),
+    ],
+)
+def test_a_prefix_moves_the_position_bias_of_its_own_rows_only(methods, composition):
+    adapted, inputs = adapted_of("t5", methods), batch_of("t5")
+    parts = []
+    for name in "ab":
+        adapted.activate(f"stack({name}, c)" if composition == STACKED else name)
+        parts.append(hidden(adapted, inputs))
+    adapted.activate(composition)
+
+    if composition.startswith("batchsplit"):
+        parts = [parts[0][:2], parts[1][2:]]
+    torch.testing.assert_close(hidden(adapted, inputs), torch.cat(parts), atol=1e-5, rtol=0)

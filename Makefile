@@ -30,7 +30,7 @@ demo: $(INSTALLED) ## train, push, pull, fuse and browse, in a few minutes (DATA
 
 .PHONY: test
 test: $(INSTALLED) ## run the whole suite, with PostgreSQL and S3 where they can be started
-	@$(BIN)/python tests/services.py -- $(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/services.py -- $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: $(INSTALLED) ## lint, format, types and layers

@@ -150,10 +150,9 @@ def find(session: Session, scoped: Scopes, query: Query) -> Found:
     }
     ids: Sequence[int] = []
     if min(held.values(), default=1):
-        ids = (
-            _few_scores(session, fits, query, held)
-            or session.scalars(_newest(session, fits, query, held).limit(COUNTED + 1)).all()
-        )
+        few = _few_scores(session, fits, query, held)
+        newest = _newest(session, fits, query, held).limit(COUNTED + 1)
+        ids = session.scalars(newest).all() if few is None else few
     whole = len(ids) <= COUNTED
     known = None if whole else _known_total(session, scoped, query, held)
     return Found(
@@ -210,11 +209,11 @@ def _newest(session: Session, fits: Matching, query: Query, held: dict[Filter, i
 
 def _few_scores(
     session: Session, fits: Matching, query: Query, held: dict[Filter, int]
-) -> list[int]:
-    """The ids that fit, found by a metric's values, where nothing else would find them and they are few."""
+) -> list[int] | None:
+    """The ids that fit, found by a metric's values; None where others find them better, or they are many."""
     scores = [item for item in query.items if isinstance(item, Score) and not item.negated]
     if not scores or held or query.words:
-        return []
+        return None
     found = (
         select(SearchScore.adapter_id)
         .join(SearchDocument, SearchDocument.adapter_id == SearchScore.adapter_id)
@@ -223,7 +222,7 @@ def _few_scores(
         .limit(COUNTED + 1)
     )
     ids = session.scalars(found).all()
-    return sorted(ids, reverse=True) if len(ids) <= COUNTED else []
+    return sorted(ids, reverse=True) if len(ids) <= COUNTED else None
 
 
 def _known_total(

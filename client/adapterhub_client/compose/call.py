@@ -49,12 +49,15 @@ def _of_rows(
     inputs = _named(backbone, args) | inputs
     first = next(value for value in inputs.values() if isinstance(value, Tensor))
     residents.choose(rows, first.shape[0], first.device)
-    active = residents.heads_of(rows)
-    if not active:
-        output: ModelOutput = model(**inputs)
-        return output
-    named, context = heads.prepare(active, backbone, inputs)
-    return heads.answer(active, backbone.module(**named), context, [1] * len(active))
+    try:
+        active = residents.heads_of(rows)
+        if not active:
+            output: ModelOutput = model(**inputs)
+            return output
+        named, context = heads.prepare(active, backbone, inputs)
+        return heads.answer(active, backbone.module(**named), context, [1] * len(active))
+    finally:
+        residents.release()
 
 
 def _named(backbone: Backbone, arguments: Sequence[Any]) -> dict[str, Any]:

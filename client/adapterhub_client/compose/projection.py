@@ -86,8 +86,9 @@ class ResidentHooks:
         return (self._change(module, args, args[0]), *args[1:])
 
     def _change(self, _module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        index = None if self._residents is None else self._residents.index
-        return output if index is None else self._banks(args[0], output, index)
+        if self._residents is None:
+            return output
+        return self._banks(args[0], output, self._residents.chosen())
 
 
 class Binder:

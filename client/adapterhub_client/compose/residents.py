@@ -50,6 +50,23 @@ class Residents:
             )
         self.index = self.numbers(rows, device) if not isinstance(rows, Tensor) else rows
 
+    def chosen(self) -> Tensor:
+        """The number of each row's adapter in the call that is going on, (batch).
+
+        Raises:
+            CompositionError: The model is called by itself, where rows cannot name adapters.
+        """
+        if self.index is None:
+            raise CompositionError(
+                "The resident adapters wait to be named.",
+                hint='call the adapted model with adapters=["a", None, ...], one name for each row',
+            )
+        return self.index
+
+    def release(self) -> None:
+        """Forget what the rows named: the next call names its own."""
+        self.index = None
+
     def numbers(self, rows: Sequence[str | None], device: torch.device) -> Tensor:
         """The number of each row's adapter, (batch).
 
@@ -180,12 +197,7 @@ class ResidentStep:
 
     def __call__(self, stream: Stream) -> Stream:
         """Add to each row what its adapter puts out."""
-        index = self._residents.index
-        if index is None:
-            raise CompositionError(
-                "The resident adapters wait to be named.",
-                hint='call with adapters=["a", None, ...], one name for each row',
-            )
+        index = self._residents.chosen()
         change = self.kinds[0].change(stream, index)
         for kind in self.kinds[1:]:
             change = change + kind.change(stream, index)

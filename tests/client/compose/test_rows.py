@@ -151,3 +151,24 @@ def test_adapters_in_training_cannot_be_resident():
 
     with pytest.raises(CompositionError, match="is being trained"):
         adapted.activate_rows("a")
+
+
+@pytest.mark.parametrize("method", ["seq_bn", "lora"])
+def test_a_call_of_the_model_alone_does_not_take_the_rows_of_the_call_before(batch, method):
+    adapted = make_adapted("bert", [method] * 2)
+    adapted.activate_rows("ab")
+    states(adapted, batch, adapters=["a", "b", None, "a"])
+
+    with pytest.raises(CompositionError, match="wait to be named"):
+        adapted.model(**batch)
+
+
+def test_a_call_that_fails_leaves_no_rows_behind(batch):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.activate_rows("a")
+
+    with pytest.raises(ValueError, match="inputs_embeds"):
+        adapted(**batch, inputs_embeds=torch.ones(4, 10, 32), adapters=["a"] * 4)
+
+    with pytest.raises(CompositionError, match="wait to be named"):
+        adapted.model(**batch)

@@ -87,8 +87,8 @@ class Activation:
         for name in () if tree is None else needed(tree, self._shelf.fusions):
             if name not in self._shelf.adapters:
                 raise self._shelf.unknown(name)
-        copies = planning.plan(tree, self._shelf, self._backbone)
         self._require_layers(manner.skip_layers)
+        copies = planning.plan(tree, self._shelf, self._backbone, manner.skip_layers)
         plan = Plan(self._backbone, self._shelf, manner, copies)
         with gathered() as kept:
             bound = [] if tree is None else list(bind_slots(tree, plan))

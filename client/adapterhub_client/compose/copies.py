@@ -5,7 +5,7 @@ once as well. Elsewhere the layer's input is copied. The layers that follow are 
 like of the original batch, and get copies of these. A decoder beside an encoder gets copies of all it is called with.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -18,10 +18,8 @@ from adapterhub_client.compose.methods import bitfit, prompt
 from adapterhub_client.compose.methods.prompt import Prompt
 from adapterhub_client.compose.shelf import Shelf
 from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.spots import Slot
+from adapterhub_client.compose.spots import HIDDEN, Slot
 from adapterhub_client.errors import CompositionError
-
-HIDDEN = "hidden_states"
 
 
 class Copies(NamedTuple):
@@ -43,8 +41,15 @@ class Copies(NamedTuple):
         return self.place if self.place.spot.norm is not None else None
 
 
-def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | None:
+def plan(
+    tree: Expression | None,
+    shelf: Shelf,
+    backbone: Backbone,
+    skip_layers: Collection[int] = (),
+) -> Copies | None:
     """Where the batch has to be copied; None where nothing is parallel.
+
+    Nothing is bound in the layers to skip, so nothing can be copied by what is bound there.
 
     Raises:
         CompositionError: Parallel blocks of one composition differ in their number of parts.
@@ -56,7 +61,8 @@ def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | 
     if len(counts) > 1:
         raise CompositionError(
             f"The parallel blocks have {' and '.join(map(str, sorted(counts)))} parts; "
-            "a batch is copied once, so they need equally many."
+            "a batch is copied once, so they need equally many.",
+            hint="give them equally many parts; the same adapter may stand in several",
         )
     names = {name for block in blocks for name in expression.leaves(block)}
     used = {key for name in names for key in shelf.adapters[name].places}
@@ -65,7 +71,8 @@ def plan(tree: Expression | None, shelf: Shelf, backbone: Backbone) -> Copies | 
     at_once = used & {"invertible", "prompt"} or any(bitfit.MARK in key for key in used)
     if at_once or backbone.architecture.is_layer_shared:
         return Copies(counts.pop())
-    first = next((place for place in backbone.places() if str(place) in used), None)
+    in_use = (place for place in backbone.places() if place.layer not in skip_layers)
+    first = next((place for place in in_use if str(place) in used), None)
     decoder = backbone.first_decoder_layer
     is_in_decoder = first is not None and decoder is not None and first.layer >= decoder
     return Copies(counts.pop(), first, is_in_decoder)
@@ -79,7 +86,9 @@ def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
         return
     if copies.place is None:
         embeddings = backbone.module.get_submodule(backbone.architecture.embeddings)
-        yield from MaskHooks(backbone, lambda mask: _copied(mask, copies.number)).install()
+        # A mask that is read before is of the original rows then, and copied for each layer.
+        if not backbone.architecture.masks_before_embeddings:
+            yield from MaskHooks(backbone, lambda mask: _copied(mask, copies.number)).install()
         yield embeddings.register_forward_hook(lambda _m, _a, out: _copied(out, copies.number))
     begin = 0 if copies.place is None else copies.place.layer
     decoder = backbone.decoder

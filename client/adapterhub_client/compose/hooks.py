@@ -17,10 +17,8 @@ from adapterhub_client.compose.engine import (
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.plan import Plan
 from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.spots import Slot
+from adapterhub_client.compose.spots import HIDDEN, Slot
 from adapterhub_client.compose.stream import Source, Stream, read
-
-HIDDEN = "hidden_states"
 
 
 class Handle(Protocol):

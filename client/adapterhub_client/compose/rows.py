@@ -391,6 +391,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         stacks=(_GPT2,),
         adapter_class="GPT2AdapterModel",
         embeddings="drop",
+        masks_before_embeddings=True,
         attention_dropout="attn_pdrop",
         hidden_dropout="resid_pdrop",
     ),

@@ -8,6 +8,9 @@ from typing import Literal
 
 import msgspec
 
+HIDDEN = "hidden_states"
+"""what models call the tensor that a layer is given"""
+
 
 class Spot(msgspec.Struct, frozen=True, kw_only=True):
     """A spot of a layer where something of an adapter can stand."""
@@ -86,6 +89,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """the class of `adapters` with flexible heads, which is written into files so that it loads them"""
     embeddings: str = "embeddings"
     """the module whose output is the first hidden state: the spot of prompts and invertible adapters"""
+    masks_before_embeddings: bool = False
+    """whether the model reads its mask before it runs that module, for a batch of the rows it was called with"""
     invertible_key: str = "invertible_adapters"
     prompt_key: str = "prompt_tuning.prompt_tunings"
     prefix_key: str = "prefix_tuning.prefix_tunings"

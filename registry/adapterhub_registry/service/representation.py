@@ -77,7 +77,9 @@ def summary(
         reference=row.full_name,
         description=row.description,
         private=row.private,
-        bases=sorted({each.base_name for each in [*versions, *outline.parts]}),
+        bases=sorted(
+            {each.base_name for each in versions} | {each.base_name for each in outline.parts}
+        ),
         methods=sorted(
             {each.variant.method for each in versions} | {each.method for each in outline.parts}
         ),

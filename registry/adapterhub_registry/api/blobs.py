@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 from flask import Blueprint, Response
 from flask import request as incoming
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from adapterhub_client import wire
 from adapterhub_registry import errors
@@ -168,5 +168,5 @@ def _counted(version_id: int) -> None:
     try:
         with change() as writing:
             download.count(writing, version_id, now())
-    except OperationalError as error:
+    except (OperationalError, InternalError) as error:  # as where the database only reads
         log.warning("download not counted", exc_info=error)

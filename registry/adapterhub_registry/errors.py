@@ -11,6 +11,7 @@ RegistryError
 │   └── Gated                       the files are for members of the organization
 ├── NotFound 404
 │   ├── AdapterNotFound             with the nearest names
+│   │   └── OnlyDraft               a repository that no version has come of
 │   ├── VersionNotFound
 │   ├── {Repository,Revision,Entry}NotFound                 as Hugging Face clients see adapters
 │   └── {Base,Blob,Manifest,Alias,Organization,Account,Token,Upload,Route}NotFound
@@ -180,6 +181,14 @@ class AdapterNotFound(NotFound):
     def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
         super().__init__(f"There is no adapter named {name!r}.")
         self.name, self.nearest = name, tuple(nearest)
+
+
+class OnlyDraft(AdapterNotFound):
+    """There is a repository of this name, but no version has come of it yet."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name)
+        self.detail = f"{name!r} has no version yet: {reason}."
 
 
 class VersionNotFound(NotFound):

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from adapterhub_client import names, wire
-from adapterhub_client.errors import HubError
+from adapterhub_client.errors import HubError, NotAnAdapter
 from adapterhub_client.formats.folder import (
     CONVERTED,
     PICTURES,
@@ -48,8 +48,7 @@ def manifest(tree: Tree, read: Read, reference: names.Reference) -> wire.Manifes
         for path in sorted(content.files)
     ]
     if not any(file.path.endswith(".safetensors") for file in files):
-        pickles = sorted(set(tree) & set(CONVERTED))
-        raise NoVersion(_CONVERT.format(", ".join(pickles)) if pickles else "it has no weights yet")
+        raise NoVersion(without_weights(tree) or "it has no weights yet")
     about = card.facts(_text(tree, read, card.CARD))
     return wire.Manifest(
         reference=wire.Name(task=reference.task, name=reference.name, org=reference.org),
@@ -64,6 +63,12 @@ def manifest(tree: Tree, read: Read, reference: names.Reference) -> wire.Manifes
     )
 
 
+def without_weights(tree: Tree) -> str | None:
+    """Why no version comes of a tree whose weights are all pickled; None where they are not."""
+    pickles = sorted(path for path, made in CONVERTED.items() if path in tree and made not in tree)
+    return _CONVERT.format(", ".join(pickles)) if pickles else None
+
+
 def _content(tree: Tree, read: Read) -> Content:
     """Look into the folder as a client would, with empty files in place of all that is no small text."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -73,6 +78,9 @@ def _content(tree: Tree, read: Read) -> Content:
             (folder / path).write_bytes(read(entry) if is_text else b"")
         try:
             return inspect(folder)
+        except NotAnAdapter as error:
+            files = [text for text in error.looked_for if not text.startswith(RUN)]
+            raise NoVersion(f"it is no adapter folder, without {', '.join(files)}") from error
         except HubError as error:
             reason = str(error).replace(scratch + "/", "").replace(scratch, "it").rstrip(".")
             raise NoVersion(" ".join(filter(None, [reason, error.hint]))) from error

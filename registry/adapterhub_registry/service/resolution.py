@@ -25,7 +25,14 @@ from adapterhub_registry.errors import (
     Yanked,
 )
 from adapterhub_registry.models import Adapter, Alias, RepositoryMove, Version
-from adapterhub_registry.service import matching, recorded, representation, spelling, tombstone
+from adapterhub_registry.service import (
+    draft,
+    matching,
+    recorded,
+    representation,
+    spelling,
+    tombstone,
+)
 from adapterhub_registry.service.visibility import readable
 
 _CANDIDATES = 50
@@ -116,7 +123,7 @@ def find_adapter(session: Session, viewer: Viewer, reference: names.Reference) -
 
     Raises:
         Deleted: There was one of this name.
-        AdapterNotFound: With the nearest names.
+        AdapterNotFound: With the nearest names, or with why a draft is none yet.
     """
     named = select(Adapter).where(readable(viewer))
     adapter = session.scalar(named.filter_by(full_name=reference.adapter))
@@ -126,6 +133,7 @@ def find_adapter(session: Session, viewer: Viewer, reference: names.Reference) -
             adapter = session.scalar(named.filter_by(full_name=moved.new_name))
     if adapter is None:
         tombstone.refuse_retired(session, viewer, reference.adapter)
+        draft.refuse(session, viewer, reference.adapter)
         raise AdapterNotFound(reference.adapter, _nearest(session, viewer, reference.adapter))
     return adapter
 

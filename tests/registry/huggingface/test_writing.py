@@ -146,6 +146,18 @@ def test_weights_that_are_only_pickled_stay_a_draft(hub, ukp, repository):
     assert "adapter_model.bin" in found.headers["X-HF-Warning"]
     assert "safetensors" in found.headers["X-HF-Warning"]
     assert versions(hub, None) == []
+    told = hub.get("/resolve?ref=nli/pushed@ukp")
+    assert (told.status_code, told.get_json()["code"]) == (404, "adapter_not_found")
+    assert "adapterhub-client push" in told.get_json()["detail"]
+
+
+def test_a_private_draft_is_as_missing_when_it_is_asked_for(hub, ukp):
+    ukp.create("ukp/nli.hidden", private=True)
+
+    private = hub.get("/resolve?ref=nli/hidden@ukp").get_json()
+    missing = hub.get("/resolve?ref=nli/absent@ukp").get_json()
+
+    assert private["detail"].replace("hidden", "absent") == missing["detail"]
 
 
 def test_the_same_commit_again_changes_nothing(hub, ukp, anyone, repository):

@@ -6,6 +6,7 @@ like of the original batch, and get copies of these. A decoder beside an encoder
 """
 
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -88,8 +89,8 @@ def install(copies: Copies, backbone: Backbone) -> Iterator[RemovableHandle]:
         embeddings = backbone.module.get_submodule(backbone.architecture.embeddings)
         # A mask that is read before is of the original rows then, and copied for each layer.
         if not backbone.architecture.masks_before_embeddings:
-            yield from MaskHooks(backbone, lambda mask: _copied(mask, copies.number)).install()
-        yield embeddings.register_forward_hook(lambda _m, _a, out: _copied(out, copies.number))
+            yield from MaskHooks(backbone, partial(_copied, count=copies.number)).install()
+        yield embeddings.register_forward_hook(partial(_copied_output, copies.number))
     begin = 0 if copies.place is None else copies.place.layer
     decoder = backbone.decoder
     if decoder is not None:
@@ -161,6 +162,10 @@ def _prompts(shelf: Shelf, names: Iterable[str]) -> Iterator[Prompt]:
         module = places[prompt.KEY] if prompt.KEY in places else None  # noqa: SIM401 - no dict
         if isinstance(module, Prompt):
             yield module
+
+
+def _copied_output(count: int, _module: nn.Module, _args: object, output: Tensor) -> Tensor:
+    return _copied(output, count)
 
 
 def _copied(tensor: Tensor, count: int) -> Tensor:

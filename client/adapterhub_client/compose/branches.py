@@ -5,6 +5,7 @@ adapter for each of its parts, so that a row of it is what its own part computes
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -59,7 +60,7 @@ class Branches:
         self._stacked: Frozen[Weights] | None = None
         if len(modules) > 1 and len(present) == len(modules) and len(kinds) == 1:
             sources = [source for module in present for source in module.sources()]
-            self._stacked = Frozen(sources, lambda: _stack([m.weights() for m in present]))
+            self._stacked = Frozen(sources, partial(_stack, present))
         self._alike = present[0]
         with torch.no_grad():
             for module in present:
@@ -167,5 +168,6 @@ def linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
 
 
-def _stack(weights: Sequence[Weights]) -> Weights:
+def _stack(modules: Sequence[Tokenwise]) -> Weights:
+    weights = [module.weights() for module in modules]
     return tuple(torch.stack(parts) for parts in zip(*weights, strict=True))

@@ -1,6 +1,7 @@
 """Puts a composition at the output of the embeddings: invertible adapters, then prompts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -97,7 +98,7 @@ class Prompts:
         self.place = modules[0].place
         self.is_input = modules[0].config.is_input
         sources = [module.embeddings for module in modules]
-        self._stacked = Frozen(sources, lambda: torch.stack(tuple(sources)))
+        self._stacked = Frozen(sources, partial(torch.stack, tuple(sources)))
         self._is_one = len(modules) == 1
 
     def __call__(self, hidden: Tensor) -> Tensor:

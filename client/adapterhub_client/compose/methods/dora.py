@@ -1,6 +1,7 @@
 """DoRA and DVoRA: a magnitude for each output feature, apart from its direction."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,10 +38,9 @@ class Magnitude(nn.Module):
     def keep(self, linear: nn.Module, sources: Sequence[nn.Parameter], maps: Maps) -> None:
         """Keep what follows from frozen parameters: the lengths of W's rows, and the factor where all are frozen."""
         weight: Any = linear.weight
-        self._squares = Frozen([weight], lambda: _squares(weight_of(linear)))
-        self._kept = Frozen(
-            [self.weight, *sources, weight], lambda: self.factor(weight_of(linear), *maps())
-        )
+        # Not closures, which a copy of the module would share with it.
+        self._squares = Frozen([weight], partial(_squares_of, linear))
+        self._kept = Frozen([self.weight, *sources, weight], partial(self._factor_of, linear, maps))
 
     def current(self, weight: Tensor, maps: Maps) -> Tensor:
         """The factor of each output feature, (features out); kept where that is possible."""
@@ -66,6 +66,13 @@ class Magnitude(nn.Module):
             mixed = 2 * (weight.to(squares.dtype) @ down.T) + up @ (down @ down.T)
             length = (squares + (mixed * up).sum(dim=1)).clamp_min(0).sqrt()
             return self.weight.flatten().to(squares.dtype) / length
+
+    def _factor_of(self, linear: nn.Module, maps: Maps) -> Tensor:
+        return self.factor(weight_of(linear), *maps())
+
+
+def _squares_of(linear: nn.Module) -> Tensor:
+    return _squares(weight_of(linear))
 
 
 def _squares(weight: Tensor) -> Tensor:

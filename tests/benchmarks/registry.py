@@ -29,7 +29,9 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
+import numpy as np
 from flask import Flask
+from safetensors.numpy import save
 from sqlalchemy import func, select
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
@@ -39,7 +41,7 @@ from tests.benchmarks import catalogue
 from tests.factories import make_files, make_manifest
 
 from adapterhub_client import wire
-from adapterhub_registry import migration
+from adapterhub_registry import migration, telemetry
 from adapterhub_registry.app import create_app
 from adapterhub_registry.database import Database
 from adapterhub_registry.models import Account, Adapter, SearchDocument, Version
@@ -268,7 +270,10 @@ def _rate(port: int, path: Callable[[int], str], seconds: float) -> float:
 
 def _push(client: Client, token: str, at: int) -> float:
     """The time of a whole small publish: manifest, three files, commit."""
-    files = make_files(time.time_ns() % 2**31 + at)
+    files = make_files(at)
+    files["adapter.safetensors"] = save(
+        {"adapter.down.weight": np.random.default_rng(time.time_ns()).standard_normal((8, 32))}
+    )
     files["README.md"] += os.urandom(8).hex().encode()
     manifest = make_manifest(f"nli/pushed-{time.time_ns()}@org0", files)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}

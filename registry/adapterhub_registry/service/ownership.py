@@ -4,6 +4,7 @@ from datetime import datetime
 
 import msgspec
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from adapterhub_client import names, wire
@@ -92,6 +93,10 @@ def transfer(
     rows = held_versions(session, adapter)
     indexing.forget(session, [adapter.id])
     adapter.organization_id, adapter.full_name, adapter.updated_at = organization.id, new, now
+    try:
+        session.flush()
+    except IntegrityError as error:  # somebody published there just now
+        raise NameTaken(new) from error
     _rename(session, adapter, (old, new), now)
     audit.record(session, viewer.account_id, "adapter.transfer", old, now, to=new)
     audit.record(session, viewer.account_id, "adapter.receive", new, now, source=old)

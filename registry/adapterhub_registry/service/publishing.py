@@ -166,6 +166,7 @@ def _begun(
 ) -> Upload:
     """The row of an upload for a manifest: the one there is, or a new one."""
     require_role(session, viewer, draft.manifest.reference.org, "writer")
+    recording.require_possible(session, viewer, draft.manifest)
     _, absent = recording.members(session, viewer, draft.manifest)
     if absent:
         raise ManifestRefused(absent)

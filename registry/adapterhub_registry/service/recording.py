@@ -72,6 +72,7 @@ def record(session: Session, viewer: Viewer, upload_id: str, now: datetime) -> t
         raise ManifestRefused(absent)
     adapter = _adapter(session, organization, upload, now)
     _hold(session, adapter, manifest)
+    require_possible(session, viewer, manifest)  # once more: the name may have become free just now
     release = Release(
         manifest=manifest,
         canonical=upload.manifest,
@@ -149,7 +150,7 @@ def require_possible(session: Session, viewer: Viewer, manifest: wire.Manifest) 
     if session.get(RetiredName, name) is not None:
         raise NameRetired(name)
     moved = session.get(RepositoryMove, name)
-    if moved is not None and session.scalar(select(Adapter.id).filter_by(full_name=name)) is None:
+    if moved is not None:
         raise NameMoved(name, moved.new_name)
 
 

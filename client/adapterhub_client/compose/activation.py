@@ -93,6 +93,7 @@ class Activation:
         with gathered() as kept:
             bound = [] if tree is None else list(bind_slots(tree, plan))
             others = [] if tree is None else [h for bind in BINDERS for h in bind(tree, plan)]
+            shifts = {} if tree is None else dict(biases.parts(tree, plan))
             told = embedding.ForHeads() if tree is None else embedding.for_heads(tree, plan)
         for name in () if tree is None else needed(tree, self._shelf.fusions):
             kept.extend(kept_in(self._shelf.adapters[name]))
@@ -103,7 +104,8 @@ class Activation:
         self.residents, self.manner = manner.residents, manner
         if copies is not None:
             self._handles.extend(planning.install(copies, self._backbone))
-        for hooks in [*others, *(slot_hooks(self._backbone, *part) for part in bound)]:
+        slots = [slot_hooks(self._backbone, *part, shifts) for part in bound]
+        for hooks in [*others, *slots]:
             self._handles.extend(hooks.install())
         if static is not None:
             self._own_head = static.exchange(self._model)

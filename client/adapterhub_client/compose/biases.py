@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
+from torch import nn
+
 from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.hooks import Hooks
+from adapterhub_client.compose.linearparts import Part
 from adapterhub_client.compose.methods import bitfit
 from adapterhub_client.compose.plan import Plan
 from adapterhub_client.compose.projection import Binder, LinearHooks
@@ -16,6 +19,16 @@ if TYPE_CHECKING:
 
 def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
     """Bind a composition at every module with a bias where it has something.
+
+    Raises:
+        CompositionError: The parts do not fit there.
+    """
+    for module, part in parts(tree, plan):
+        yield LinearHooks(module, part)
+
+
+def parts(tree: Expression, plan: Plan) -> Iterator[tuple[nn.Module, Part]]:
+    """Every module with a bias where a composition has something, and what it has there.
 
     Raises:
         CompositionError: The parts do not fit there.
@@ -34,7 +47,7 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
         binder = Binder(str(place), place.module, adapters, as_reference=plan.manner.as_reference)
         part = binder.bind(tree)
         if part is not None:
-            yield LinearHooks(place.module, part)
+            yield place.module, part
 
 
 def _acts(plan: Plan, name: str) -> bool:

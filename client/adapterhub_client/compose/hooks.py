@@ -15,10 +15,14 @@ from adapterhub_client.compose.engine import (
     finish_inside,
 )
 from adapterhub_client.compose.expression import Expression
+from adapterhub_client.compose.linearparts import Part
 from adapterhub_client.compose.plan import Plan
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import HIDDEN, Slot
-from adapterhub_client.compose.stream import Source, Stream, read
+from adapterhub_client.compose.stream import Shifted, Source, Stream, read
+
+# What adds to the biases of norms, by norm.
+Shifts = Mapping[nn.Module, Part]
 
 
 class Handle(Protocol):
@@ -50,14 +54,14 @@ def bind_slots(tree: Expression, plan: Plan) -> Iterator[tuple[Place, Bound]]:
             yield place, bound
 
 
-def slot_hooks(backbone: Backbone, place: Place, bound: Bound) -> Hooks:
+def slot_hooks(backbone: Backbone, place: Place, bound: Bound, shifts: Shifts) -> Hooks:
     """The hooks of a slot: around its LayerNorm, or at its branch where the model has none there."""
     slot = place.spot
     if not isinstance(slot, Slot):
         raise TypeError(place)
     if slot.norm is None:
-        return PreNormHooks(backbone, place, slot, bound)
-    return PostNormHooks(backbone.at(place), slot, bound)
+        return PreNormHooks(backbone, place, slot, bound, shifts)
+    return PostNormHooks(backbone.at(place), slot, bound, shifts)
 
 
 class PostNormHooks:
@@ -68,9 +72,10 @@ class PostNormHooks:
     once. f and x themselves are recorded on the way, and only where something reads them.
     """
 
-    def __init__(self, layer: nn.Module, slot: Slot, bound: Bound) -> None:
+    def __init__(self, layer: nn.Module, slot: Slot, bound: Bound, shifts: Shifts) -> None:
         self._layer, self._slot, self._bound = layer, slot, bound
         self._norm = layer.get_submodule(slot.norm or "")
+        self._shift = shifts.get(self._norm)
         self._branch: Tensor | None = None
         self._skip: Tensor | None = None
 
@@ -116,7 +121,7 @@ class PostNormHooks:
         if branch is None and self._slot.branch is None and self._skip is not None:
             branch = total - self._skip
         both = (self._skip, branch) if self._slot.is_swapped else (branch, self._skip)
-        stream = Stream(self._norm.forward, total, normed, *both)
+        stream = Stream(_shifted(self._norm.forward, self._shift, total), total, normed, *both)
         self._branch = self._skip = None
         return stream
 
@@ -124,16 +129,18 @@ class PostNormHooks:
 class PreNormHooks:
     """The hooks of one slot of a pre-norm model, which adds x to f itself; f is changed where it comes out."""
 
-    def __init__(self, backbone: Backbone, place: Place, slot: Slot, bound: Bound) -> None:
+    def __init__(
+        self, backbone: Backbone, place: Place, slot: Slot, bound: Bound, shifts: Shifts
+    ) -> None:
         self._slot, self._bound = slot, bound
         self._finish = finisher(slot)
         self._branch_module = backbone.at(place, slot.branch)
         self._skip_module = backbone.at(place, slot.skip)
-        self._norm = (
-            backbone.layers[-1].get_submodule(slot.norm_of_last_layer).forward
-            if slot.norm_of_last_layer
-            else _same
+        norm = slot.norm_of_last_layer and backbone.layers[-1].get_submodule(
+            slot.norm_of_last_layer
         )
+        self._norm = norm.forward if norm else _same
+        self._shift = shifts.get(norm) if norm else None
         self._skip: Tensor | None = None
 
     def install(self) -> Iterator[RemovableHandle]:
@@ -149,7 +156,8 @@ class PreNormHooks:
     def _change(self, _module: nn.Module, _args: object, output: Any) -> Any:  # noqa: ANN401
         branch = output[0] if isinstance(output, tuple) else output
         skip, self._skip = self._skip, None
-        stream = self._bound.step(Stream(self._norm, None, None, branch, skip))
+        norm = _shifted(self._norm, self._shift, branch)
+        stream = self._bound.step(Stream(norm, None, None, branch, skip))
         changed = self._finish(self._bound, stream)
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
@@ -168,6 +176,16 @@ def argument(slot: Slot, args: tuple[Any, ...], options: Mapping[str, Any]) -> T
     by_name = at if isinstance(at, str) else HIDDEN if at == len(args) == 0 else None
     found: Tensor = options[by_name] if by_name is not None else args[cast("int", at)]
     return found
+
+
+def _shifted(
+    norm: Callable[[Tensor], Tensor], part: Part | None, like: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The norm with what BitFit adds to its bias, which it does not have where it is called without its hooks."""
+    if part is None:
+        return norm
+    zeros = like.new_zeros((like.shape[0], 1, like.shape[-1]))
+    return Shifted(norm, part(zeros, None, zeros))
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -22,6 +22,21 @@ class Source(Enum):
     NORMED = "LN(f + x)"
 
 
+class Shifted:
+    """A norm whose output something shifts, each row by its own amount.
+
+    Shapes:
+        shift: (batch, 1, features)
+    """
+
+    def __init__(self, norm: Callable[[Tensor], Tensor], shift: Tensor) -> None:
+        self.norm, self.shift = norm, shift
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """The norm's output, shifted."""
+        return self.norm(hidden) + self.shift
+
+
 class Stream(NamedTuple):
     """The tensors at a place, as far as they are known; ``done`` is what the place hands on, once that is settled.
 
@@ -63,9 +78,13 @@ def put(stream: Stream, branch: Tensor) -> Stream:
 def divide(stream: Stream, sizes: Sequence[int], dim: int) -> list[Stream]:
     """The stream in parts, of so many rows (``dim`` 0) or tokens (1)."""
     fields = [None if t is None else torch.split(t, list(sizes), dim) for t in stream[1:]]
+    norms: list[Callable[[Tensor], Tensor]] = [stream.norm] * len(sizes)
+    if isinstance(stream.norm, Shifted) and dim == 0:
+        shifts = torch.split(stream.norm.shift, list(sizes))
+        norms = [Shifted(stream.norm.norm, shift) for shift in shifts]
     return [
-        Stream(stream.norm, *(None if field is None else field[n] for field in fields))
-        for n in range(len(sizes))
+        Stream(norm, *(None if field is None else field[n] for field in fields))
+        for n, norm in enumerate(norms)
     ]
 
 
@@ -75,7 +94,11 @@ def join(streams: Sequence[Stream], dim: int) -> Stream:
         None if any(t is None for t in parts) else torch.cat(parts, dim)
         for parts in zip(*(stream[1:] for stream in streams), strict=True)
     ]
-    return Stream(streams[0].norm, *fields)
+    norms = [stream.norm for stream in streams]
+    shifts = [norm.shift for norm in norms if isinstance(norm, Shifted)]
+    if isinstance(norms[0], Shifted) and dim == 0:
+        return Stream(Shifted(norms[0].norm, torch.cat(shifts)), *fields)
+    return Stream(norms[0], *fields)
 
 
 def repeat(stream: Stream, copies: int) -> Stream:

@@ -6,9 +6,12 @@ import transformers
 from safetensors.torch import load_file
 
 from adapterhub_client import compose
+from adapterhub_client.compose import expression
+from adapterhub_client.compose.methods import bitfit
 from adapterhub_client.errors import CompositionError
 
 from .conftest import BERT_LIKE, hidden, make_adapted, make_model
+from .small_models import adapted_of, batch_of
 from .test_linear_laws import TOLERANCE, alone
 from .test_linear_layers import loss_of
 
@@ -105,3 +108,65 @@ def test_a_model_without_biases_is_refused():
 
     with pytest.raises(CompositionError, match="none of the biases"):
         adapted.add("a", "bitfit")
+
+
+BESIDE = [
+    "seq_bn[reduction_factor=4]",
+    "double_seq_bn[reduction_factor=4]",
+    "par_bn[reduction_factor=4]",
+    "seq_bn[use_gating=True]",
+    "seq_bn[original_ln_before=False, residual_before_ln=False]",
+]
+DIVIDED = [
+    "batchsplit(stack(a, b), c; batch_sizes=[2, 1])",
+    "batchsplit(a, stack(b, c); batch_sizes=[1, 2])",
+    "batchsplit(stack(b, c), stack(a, b, c); batch_sizes=[1, 2])",
+    "parallel(stack(a, b), stack(b, c))",
+    "parallel(stack(a, b, c), c)",
+]
+
+
+def with_biases(adapted, name):
+    """Add an adapter's changes to the model's own biases."""
+    own = adapted.adapters[name].places
+    with torch.no_grad():
+        for place in bitfit.biases(adapted.backbone):
+            if str(place) in own:
+                place.module.bias += own[str(place)].bias
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("composition", ["stack(a, b)", "stack(a, b, c)", "stack(b, a, c)"])
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "albert", "bart", "vit", "gpt2"])
+def test_bottlenecks_beside_it_go_through_the_changed_norms(architecture, composition, beside):
+    adapted = adapted_of(architecture, ["bitfit", beside, BESIDE[0]])
+    inputs = batch_of(architecture)
+    adapted.activate(composition)
+    found = hidden(adapted, inputs)
+
+    adapted.deactivate()
+    with_biases(adapted, "a")
+    adapted.activate(composition.replace("a, ", ""))
+
+    torch.testing.assert_close(found, hidden(adapted, inputs), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+@pytest.mark.parametrize("composition", DIVIDED)
+@pytest.mark.parametrize("architecture", ["bert", "bart", "vit"])
+def test_each_row_goes_through_its_own_norms(architecture, composition, beside):
+    adapted = adapted_of(architecture, ["bitfit", beside, BESIDE[1]])
+    inputs = batch_of(architecture)
+    tree = expression.parse(composition)
+    alone = []
+    for part in tree.children:
+        adapted.activate(str(part))
+        alone.append(hidden(adapted, inputs))
+    expected = torch.cat(alone)
+    if composition.startswith("batchsplit"):
+        first = tree.batch_sizes[0]
+        expected = torch.cat([alone[0][:first], alone[1][first:]])
+
+    adapted.activate(composition)
+
+    torch.testing.assert_close(hidden(adapted, inputs), expected, atol=1e-4, rtol=1e-4)

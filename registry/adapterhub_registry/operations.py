@@ -64,7 +64,7 @@ def serve(
 def migrate() -> None:
     """Bring the database to the newest revision."""
     with opened() as runtime:
-        migration.migrate(runtime.database)
+        _migrate(runtime)
 
 
 def create_account(name: str, *, is_admin: bool) -> None:
@@ -237,7 +237,15 @@ def opened() -> Iterator[Runtime]:
     runtime = open_runtime(settings)
     try:
         if settings.is_sqlite:
-            migration.migrate(runtime.database)
+            _migrate(runtime)
         yield runtime
     finally:
         runtime.database.close()
+
+
+def _migrate(runtime: Runtime) -> None:
+    """Bring the database to the newest revision, and index what came from a revision without search."""
+    migration.migrate(runtime.database)
+    with runtime.database.writing() as session:
+        if indexing.is_missing(session):
+            indexing.rebuild(session)

@@ -300,6 +300,17 @@ def test_rebuilding_makes_what_publishing_made(shelf: Hub) -> None:
     assert _contents(shelf) == before
 
 
+def test_a_catalogue_without_search_is_noticed(shelf: Hub) -> None:
+    with shelf.runtime.database.writing() as session:
+        before = indexing.is_missing(session)
+        indexing.forget(session, session.scalars(select(SearchDocument.adapter_id)).all())
+        without = indexing.is_missing(session)
+        indexing.rebuild(session)
+        after = indexing.is_missing(session)
+
+    assert (before, without, after) == (False, True, False)
+
+
 def test_what_is_forgotten_leaves_nothing(shelf: Hub) -> None:
     with shelf.runtime.database.writing() as session:
         ids = session.scalars(select(SearchDocument.adapter_id)).all()

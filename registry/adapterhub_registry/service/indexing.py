@@ -87,6 +87,12 @@ def rebuild(session: Session, told: Callable[[int], None] | None = None) -> int:
     return done
 
 
+def is_missing(session: Session) -> bool:
+    """Whether there are adapters and search knows of none, as after the upgrade that brought it."""
+    indexed = session.scalar(select(SearchDocument.adapter_id).limit(1))
+    return indexed is None and session.scalar(select(Adapter.id).limit(1)) is not None
+
+
 def _take_out(session: Session, ids: Sequence[int], change: _Change) -> None:
     scopes: dict[int, int] = {}
     columns = SearchDocument.__table__.c

@@ -27,6 +27,7 @@ from adapterhub_client.compose.exportable import Exportable, exportable
 from adapterhub_client.compose.expression import Expression
 from adapterhub_client.compose.folder import Format
 from adapterhub_client.compose.folding import Folding
+from adapterhub_client.compose.generation import generate
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.merging import MergeMethod
@@ -413,6 +414,26 @@ class Adapted(nn.Module):
     def forward(self, *args: Any, **inputs: Any) -> ModelOutput:  # noqa: ANN401 - the model's own
         """Run the model with what is active; with ``labels`` the output has a loss."""
         return call(self.model, self.backbone, self.activation, args, inputs)
+
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *,
+        adapters: Sequence[str | None] | Tensor | None = None,
+        **options: Any,  # noqa: ANN401 - those of the model's method
+    ) -> Any:  # noqa: ANN401 - tokens, or what the options ask for
+        """Generate with what is active, as the model's own `generate` does, with all of its options.
+
+        ``adapters`` are the rows' names where adapters are resident. The last tokens that ReFT changes are those of
+        the prompt; without a cache, where each step is a whole pass, they are the last ones at each step.
+
+        Raises:
+            CompositionError: The model does not generate, or what is active does not go with it: heads, copies of a
+                batch (`parallel`), gates with a cache.
+        """
+        if inputs is not None:
+            options = {"inputs": inputs, **options}
+        return generate(self.model, self.activation, self.adapters, adapters, options)
 
     def exportable(self, *names: str) -> Exportable:
         """What is active now as a module that `torch.export` takes, with inputs of these names in this order.

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from adapterhub_registry import errors
 from adapterhub_registry.huggingface import protocol
 from adapterhub_registry.request import change, now, runtime, session, viewer
-from adapterhub_registry.service import download, git_object, pickled, repository
+from adapterhub_registry.service import download, git_object, pickled, standing
 from adapterhub_registry.service.pickled import Twin
 from adapterhub_registry.service.repository import Entry, Snapshot
 from adapterhub_registry.service.rules import WEIGHTS
@@ -30,7 +30,7 @@ _LINK_LIFETIME = timedelta(hours=1)
 def resolve(namespace: str, name: str, revision: str, path: str) -> Response:
     """The bytes of a file; from a store that serves clients itself, a redirect to it."""
     view, snapshot = protocol.find_snapshot(namespace, name, revision)
-    repository.require_files(session(), viewer(), view)
+    standing.require_files(session(), viewer(), view)
     entry = snapshot.tree.get(path)
     if entry is None:
         raise errors.EntryNotFound(path, snapshot.oid)

@@ -8,7 +8,7 @@ from flask import request as incoming
 from adapterhub_registry import errors
 from adapterhub_registry.huggingface import model, protocol
 from adapterhub_registry.request import session, viewer
-from adapterhub_registry.service import git_object, repository
+from adapterhub_registry.service import git_object, repository, standing
 from adapterhub_registry.service.repository import MAIN, Entry, Snapshot, Tree
 from adapterhub_registry.service.representation import moment
 
@@ -120,9 +120,9 @@ def commits(namespace: str, name: str, revision: str) -> Response:
 def auth_check(namespace: str, name: str, access: str = "read") -> Response:
     """Whether the caller may have the files, or write."""
     view = protocol.find(namespace, name)
-    repository.require_files(session(), viewer(), view)
+    standing.require_files(session(), viewer(), view)
     if access == "write":
-        repository.require_writer(session(), viewer(), view)
+        standing.require_writer(session(), viewer(), view)
     return protocol.answer({"ok": True})
 
 

@@ -36,7 +36,7 @@ from adapterhub_registry.models import (
     RepositoryRef,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, publishing, repository, rules
+from adapterhub_registry.service import audit, publishing, repository, rules, standing
 from adapterhub_registry.service.repository import MAIN, Entry, Snapshot, Tree, View
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
 
@@ -103,7 +103,7 @@ def commit(runtime: Runtime, viewer: Viewer, place: tuple[str, str], proposal: P
     changes = _arrived(runtime, viewer, view, proposal.changes)
     with runtime.database.writing() as session:
         keep_blobs(session)
-        account_id = repository.require_writer(session, viewer, view)
+        account_id = standing.require_writer(session, viewer, view)
         author = Author(account_id, runtime.clock())
         row = locked(session, view, author.moment)
         view = repository.find(session, viewer, repo_id)  # as it is now that nobody else commits
@@ -137,7 +137,7 @@ def head(runtime: Runtime, viewer: Viewer, place: tuple[str, str]) -> Done:
     repo_id, branch = place
     with runtime.database.reading() as session:
         view = repository.find(session, viewer, repo_id)
-        repository.require_writer(session, viewer, view)
+        standing.require_writer(session, viewer, view)
         return Done(view, _head(session, view, branch))
 
 
@@ -219,7 +219,7 @@ def record(
             message=message,
             account_id=author.account_id,
             created_at=author.moment,
-            seen_version_id=repository.newest_version_id(session, row.full_name),
+            seen_version_id=standing.newest_version_id(session, row.full_name),
         )
     )
     row.updated_at = author.moment

@@ -38,6 +38,7 @@ from adapterhub_registry.service import (
     git_object,
     ownership,
     repository,
+    standing,
 )
 from adapterhub_registry.service.committing import Author
 from adapterhub_registry.service.repository import MAIN, Entry, View
@@ -183,7 +184,7 @@ def add_ref(
     repo_id, revision = place
     kind, name = ref
     view = repository.find(session, viewer, repo_id)
-    account_id = repository.require_writer(session, viewer, view)
+    account_id = standing.require_writer(session, viewer, view)
     if not repository.REF_NAME.fullmatch(name) or repository.OID.fullmatch(name):
         raise BadRequest(
             f"{name!r} is no name for a {kind}: 1 to 96 letters, digits, `.`, `_` and `-`, and no commit id."
@@ -213,7 +214,7 @@ def remove_ref(
     """
     kind, name = ref
     view = repository.find(session, viewer, repo_id)
-    account_id = repository.require_writer(session, viewer, view)
+    account_id = standing.require_writer(session, viewer, view)
     held = view.refs.get(name)
     shown = repository.refs(session, view)
     there = shown.branches if kind == "branch" else shown.tags

@@ -17,13 +17,12 @@ from sqlalchemy.orm import Session, joinedload
 from adapterhub_client import names
 from adapterhub_client.errors import MalformedReference
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.errors import Gated, RepositoryNotFound, RevisionNotFound
+from adapterhub_registry.errors import RepositoryNotFound, RevisionNotFound
 from adapterhub_registry.models import (
     Adapter,
     Alias,
     Blob,
     ImportedEntry,
-    Membership,
     Organization,
     Repository,
     RepositoryCommit,
@@ -33,7 +32,7 @@ from adapterhub_registry.models import (
     VersionFile,
 )
 from adapterhub_registry.service import representation
-from adapterhub_registry.service.visibility import may_read, readable, require_role, require_scope
+from adapterhub_registry.service.visibility import may_read, readable
 
 MAIN = "main"
 OID = re.compile(r"[0-9a-f]{40}")
@@ -207,42 +206,9 @@ def oid_of(version: Version) -> str:
     return version.digest.removeprefix(_PREFIX)[:40]
 
 
-def require_files(session: Session, viewer: Viewer, view: View) -> None:
-    """Go on only where the viewer may have the files; Gated."""
-    if view.gated is None or viewer.rules_everything:
-        return
-    query = select(Membership.account_id).filter_by(
-        organization_id=view.organization.id, account_id=viewer.account_id
-    )
-    if viewer.account_id is None or session.scalar(query) is None:
-        raise Gated(view.repo_id, view.organization.name)
-
-
-def require_writer(session: Session, viewer: Viewer, view: View) -> int:
-    """Go on only for those who may write here; give the account's id.
-
-    Raises:
-        TokenRequired, MissingScope, MissingRole: They may not.
-    """
-    account_id = require_scope(viewer, "write")
-    require_role(session, viewer, view.organization.name, "writer")
-    return account_id
-
-
 def readable_repositories(viewer: Viewer) -> ColumnElement[bool]:
     """Repositories without an adapter that the viewer may see."""
     return may_read(viewer, Repository.private, Repository.organization_id)
-
-
-def newest_version_id(session: Session, full_name: str) -> int:
-    """The newest version of an adapter, 0 where there is none."""
-    query = (
-        select(func.max(Version.id))
-        .join(Version.variant)
-        .join(Adapter)
-        .where(Adapter.full_name == full_name)
-    )
-    return session.scalar(query) or 0
 
 
 def _of_old_hub(session: Session, viewer: Viewer, repo_id: str) -> View | None:

@@ -124,7 +124,8 @@ def _unless_gone(runtime: Runtime, fault: Fault) -> Fault | None:
 
 def _manifests(runtime: Runtime) -> tuple[int, list[Fault]]:
     """Hash every manifest as it is kept; a newer program may write the same content in other bytes."""
-    seen, last, faults = 0, 0, []
+    faults: list[Fault] = []
+    seen = last = 0
     while True:
         with runtime.database.reading() as session:
             query = select(Version).where(Version.id > last).order_by(Version.id).limit(_AT_ONCE)

@@ -77,6 +77,7 @@ def test_every_endpoint_is_in_the_document(app: Flask) -> None:
         (
             rule.rule.replace("int(max=2147483647):", "")
             .replace("path:", "")
+            .replace("int:", "")
             .replace("<", "{")
             .replace(">", "}"),
             method,

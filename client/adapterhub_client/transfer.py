@@ -49,11 +49,11 @@ def download(
     """
     distinct = list({file.sha256: file for file in files}.values())
     absent = [file for file in distinct if not cache.blob(file.sha256).is_file()]
-    addresses = {}
+    found = Links(urls={})
     if len(absent) >= MANY_FILES:
         path = f"/api/v1/manifests/{version}/links?count=1"
-        addresses = transport.request("GET", path, Links).urls
-    pull = _Pull(transport, cache, version, addresses, progress)
+        found = transport.request("GET", path, Links)
+    pull = _Pull(transport, cache, None if found.counted else version, found.urls, progress)
     _all_of(distinct, lambda file: _fetch(pull, file))
 
 
@@ -98,16 +98,16 @@ class _Pull(msgspec.Struct, frozen=True):
 
     transport: Transport
     cache: Cache
-    version: str
+    version: str | None
+    """what this pull counts for, where it was not counted yet"""
     addresses: dict[str, str]
     progress: Progress
 
     def address(self, file: File) -> str:
         """Where the bytes of a file are."""
         path = f"/api/v1/blobs/{file.sha256}"
-        # asking for addresses has counted the pull already
         return self.addresses.get(file.sha256) or (
-            path if self.addresses else f"{path}?version={self.version}"
+            path if self.version is None else f"{path}?version={self.version}"
         )
 
 

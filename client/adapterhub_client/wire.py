@@ -495,9 +495,11 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     """Where the blobs of a version are read without passing through the registry, by their SHA-256.
 
     Empty where the registry serves them itself. The addresses must not be sent a token, and live for an hour.
+    `counted` says that this pull has been counted, so that no blob need count it.
     """
 
     urls: dict[str, str]
+    counted: bool = False
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,6 +141,15 @@ def test_a_pull_counts_once_for_its_day(hub: Hub, version: wire.Version) -> None
     assert ok(hub.get("/adapters"), wire.AdapterPage).items[0].downloads == 2
 
 
+def test_addresses_of_all_files_count_the_pull(hub: Hub, version: wire.Version) -> None:
+    looked = ok(hub.get(f"/manifests/{version.digest}/links"), wire.Links)
+    pulled = ok(hub.get(f"/manifests/{version.digest}/links?count=1"), wire.Links)
+
+    assert (looked, pulled) == (wire.Links(urls={}), wire.Links(urls={}, counted=True))
+    assert ok(hub.get("/adapters"), wire.AdapterPage).items[0].downloads == 1
+    assert problem(hub.get(f"/manifests/sha256:{'0' * 64}/links")).code == "manifest_not_found"
+
+
 @pytest.mark.parametrize(
     "headers",
     [

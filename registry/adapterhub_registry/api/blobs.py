@@ -70,15 +70,17 @@ def links(digest: str, query: Pulled) -> Response:
     """Where all blobs of a version are read without passing through the registry, in one answer."""
     row = catalogue.version_by_digest(session(), viewer(), digest)
     urls: dict[str, str] = {}
+    is_open = download.are_open(session(), viewer(), row.id)
     files = msgspec.json.decode(row.manifest, type=wire.Manifest).files
-    for file in files if download.are_open(session(), viewer(), row.id) else []:
+    for file in files if is_open else []:
         link = runtime().store.download_url(file.sha256, _LINK_LIFETIME)
         if link is None:
             break
         urls[file.sha256] = link
-    if urls and query.count:  # else each blob is asked for here, and counts by itself
+    counted = query.count and is_open
+    if counted:
         _counted(row.id)
-    content = msgspec.json.encode(wire.Links(urls=urls))
+    content = msgspec.json.encode(wire.Links(urls=urls, counted=counted))
     return Response(content, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 

@@ -50,17 +50,16 @@ def are_open(session: Session, viewer: Viewer, version_id: int) -> bool:
 
 def counted_version(session: Session, viewer: Viewer, digest: str, sha256: str) -> int | None:
     """The version whose download this blob is: one of its blobs counts, so that a pull counts once."""
-    files = session.execute(
-        select(VersionFile.version_id, VersionFile.sha256, VersionFile.path)
+    first = session.execute(
+        select(VersionFile.version_id, VersionFile.sha256)
         .join(Version, VersionFile.version_id == Version.id)
         .join(Version.variant)
         .join(Variant.adapter)
         .where(Version.digest == digest, readable(viewer))
-    ).all()
-    if not files:
-        return None
-    first = min(files, key=lambda file: (not file.path.endswith(WEIGHTS), file.path))
-    return first.version_id if first.sha256 == sha256 else None
+        .order_by(VersionFile.path.endswith(WEIGHTS).desc(), VersionFile.path)
+        .limit(1)
+    ).first()
+    return first.version_id if first is not None and first.sha256 == sha256 else None
 
 
 def count(session: Session, version_id: int, now: datetime) -> None:

@@ -3,6 +3,7 @@
 import torch
 import transformers
 from torch import nn
+from transformers.models.t5 import modeling_t5
 
 from adapterhub_client import compose
 
@@ -36,6 +37,9 @@ METHODS = {
     "direft": "direft[r=2]",
     "bitfit": "bitfit",
 }
+
+# Before transformers 5.4 or so T5 computed its attention by itself, where no prefix can act.
+T5_HAS_PREFIXES = hasattr(modeling_t5, "ALL_ATTENTION_FUNCTIONS")
 
 
 def model_of(architecture="bert", **changes):

@@ -12,6 +12,7 @@ from adapterhub_client.compose.linearparts import Part
 from adapterhub_client.compose.methods import bitfit
 from adapterhub_client.compose.plan import Plan
 from adapterhub_client.compose.projection import Binder, LinearHooks
+from adapterhub_client.compose.spots import Projection
 
 if TYPE_CHECKING:
     from adapterhub_client.compose.methods.linear import LinearAdapter
@@ -37,6 +38,8 @@ def parts(tree: Expression, plan: Plan) -> Iterator[tuple[nn.Module, Part]]:
     names = set(expression.leaves(tree)) & plan.shelf.adapters.keys()
     if not any(_acts(plan, name) for name in names):
         return
+    spots = (place.spot for place in plan.backbone.places(Projection))
+    shared = {cast("Projection", s).path for s in spots if plan.backbone.is_shared(s)}
     for place in bitfit.biases(plan.backbone):
         if place.layer in plan.manner.skip_layers:
             continue
@@ -44,7 +47,13 @@ def parts(tree: Expression, plan: Plan) -> Iterator[tuple[nn.Module, Part]]:
         adapters = cast(
             "Mapping[str, LinearAdapter]", {name: m for name, m in found.items() if name in names}
         )
-        binder = Binder(str(place), place.module, adapters, as_reference=plan.manner.as_reference)
+        binder = Binder(
+            str(place),
+            place.module,
+            adapters,
+            as_reference=plan.manner.as_reference,
+            is_shared=place.path in shared,
+        )
         part = binder.bind(tree)
         if part is not None:
             yield place.module, part

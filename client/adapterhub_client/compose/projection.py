@@ -92,7 +92,10 @@ class ResidentHooks:
 
 
 class Binder:
-    """Binds expressions at one layer; ``name`` says where that is."""
+    """Binds expressions at one layer; ``name`` says where that is.
+
+    A layer that ``is_shared`` is called with other tensors than the batch too, which have other rows.
+    """
 
     def __init__(
         self,
@@ -101,7 +104,9 @@ class Binder:
         adapters: Mapping[str, LinearAdapter],
         *,
         as_reference: bool,
+        is_shared: bool = False,
     ) -> None:
+        self._is_shared = is_shared
         self._name, self._linear = name, linear
         self._adapters, self._as_reference = adapters, as_reference
 
@@ -121,6 +126,8 @@ class Binder:
             case Average():
                 return self._mean(tree)
             case Parallel() | BatchSplit():
+                if self._is_shared:
+                    raise shared(self._name, tree, self._adapters)
                 sizes = division.sizes_of(tree) if isinstance(tree, BatchSplit) else None
                 leaves = self._leaves(tree)
                 bank = LinearBank(leaves, self._linear) if leaves else None
@@ -181,7 +188,8 @@ class Binder:
                 hint="use `batchsplit` for rows of a batch, or `average`",
             )
         return CompositionError(
-            f"`{tree.operator}` is not possible with {name!r} at linear layers."
+            f"Rows cannot name {name!r}: it changes biases, which are not kept for many adapters at once.",
+            hint="activate it alone, or in a `batchsplit`",
         )
 
 
@@ -199,13 +207,29 @@ def bind(tree: Expression, plan: Plan) -> Iterator[Hooks]:
             continue
         at = str(place)
         for adapters in _apart(tree, cast("Mapping[str, LinearAdapter]", own), at):
+            is_shared = plan.backbone.is_shared(place.spot)
             if isinstance(tree, Rows):
+                if is_shared:
+                    raise shared(at, tree, adapters)
                 yield ResidentHooks(linear, tree, adapters, plan)
                 continue
-            part = Binder(at, linear, adapters, as_reference=plan.as_reference).bind(tree)
+            binder = Binder(
+                at, linear, adapters, as_reference=plan.as_reference, is_shared=is_shared
+            )
+            part = binder.bind(tree)
             is_input = any(adapter.target.is_input for adapter in adapters.values())
             if part is not None:
                 yield InputHooks(linear, part) if is_input else LinearHooks(linear, part)
+
+
+def shared(at: str, tree: Block, adapters: Mapping[str, LinearAdapter]) -> CompositionError:
+    """The error for a block that divides the batch at a layer which is called with something else too."""
+    name = next(name for name in expression.leaves(tree) if name in adapters)
+    return CompositionError(
+        f"`{tree.operator}` cannot give {name!r} rows of its own at {at}: the model sends the embeddings of relative "
+        "positions through the same layer, and these are of all rows.",
+        hint="activate it alone, in a `stack` or an `average`, or use an adapter that leaves this layer alone",
+    )
 
 
 def _apart(

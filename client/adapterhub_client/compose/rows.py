@@ -63,10 +63,13 @@ def _bert_like(query: str = "query", key: str = "key", value: str = "value") -> 
 _BERT = Layers(path="encoder.layer.*", spots=_bert_like())
 
 # Its attention is computed in the module itself, without the attention function prefixes need.
+# The embeddings of relative positions go through the same queries and keys as the batch.
 _DEBERTA = Layers(
     path="encoder.layer.*",
     spots=tuple(
-        spot
+        msgspec.structs.replace(spot, shared_when=("relative_attention", "share_att_key"))
+        if spot.name in ("query", "key")
+        else spot
         for spot in _bert_like("query_proj", "key_proj", "value_proj")
         if not isinstance(spot, Attention)
     ),

@@ -126,6 +126,11 @@ class Backbone:
     def _stack_of(self, layer: int) -> nn.Module:
         return self.module.get_submodule(self._layers[layer][0].split(".", maxsplit=1)[0])
 
+    def is_shared(self, spot: Spot) -> bool:
+        """Whether the module of a spot is called with other tensors than the batch too, with rows of their own."""
+        settings = spot.shared_when if isinstance(spot, Projection) else ()
+        return bool(settings) and all(getattr(self.config, name, False) for name in settings)
+
     def _has(self, root: str, spot: Spot) -> bool:
         """Whether the model has the linear layer of a projection: some have it under another name, or not at all."""
         if not isinstance(spot, Projection):

@@ -54,6 +54,8 @@ class Projection(Spot, frozen=True, kw_only=True):
 
     path: str
     merged: tuple[Literal["q", "k", "v"], ...] = ()
+    shared_when: tuple[str, ...] = ()
+    """settings of the model's config with which, if all hold, it is called with other tensors than the batch too"""
 
 
 class Attention(Spot, frozen=True, kw_only=True):

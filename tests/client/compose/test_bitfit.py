@@ -170,3 +170,14 @@ def test_each_row_goes_through_its_own_norms(architecture, composition, beside):
     adapted.activate(composition)
 
     torch.testing.assert_close(hidden(adapted, inputs), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_cannot_name_it():
+    adapted = make_adapted("bert", ["bitfit", "seq_bn"])
+
+    with pytest.raises(
+        CompositionError, match="Rows cannot name 'a': it changes biases"
+    ) as refused:
+        adapted.activate_rows("ab")
+
+    assert refused.value.hint == "activate it alone, or in a `batchsplit`"

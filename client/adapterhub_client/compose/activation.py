@@ -1,9 +1,12 @@
 """What is in effect on a model: a composition bound at every place, its hooks, and the heads."""
 
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from adapterhub_client.compose import (
@@ -43,6 +46,13 @@ BINDERS: list[Callable[[Expression, Plan], Iterator[Hooks]]] = [
 ]
 
 
+# What is active on a model, and by whom: of two attachments neither sees the other's hooks.
+_ACTIVE: "WeakKeyDictionary[nn.Module, tuple[weakref.ref[Activation], str]]" = WeakKeyDictionary()
+
+# A parameter, and the dtype and the device it had.
+Kind = tuple[nn.Parameter, tuple[torch.dtype, torch.device]]
+
+
 class FusionWeights(NamedTuple):
     """What a fusion attended to at one place, in the last batch.
 
@@ -71,6 +81,7 @@ class Activation:
         self._handles: list[Handle] = []
         self._own_head: dict[str, nn.Parameter] = {}
         self._kept: list[Frozen[Any]] = []
+        self._kinds: list[Kind] = []
 
     def put(
         self,
@@ -88,6 +99,8 @@ class Activation:
             if name not in self._shelf.adapters:
                 raise self._shelf.unknown(name)
         self._require_layers(manner.skip_layers)
+        if tree is not None:
+            self._require_alone()
         copies = planning.plan(tree, self._shelf, self._backbone, manner.skip_layers)
         plan = Plan(self._backbone, self._shelf, manner, copies)
         with gathered() as kept:
@@ -110,6 +123,9 @@ class Activation:
         if static is not None:
             self._own_head = static.exchange(self._model)
         self._shelf.active = frozenset(self._in_use(static))
+        if tree is not None:
+            _ACTIVE[self._backbone.module] = (weakref.ref(self), str(tree))
+            self._kinds = _kinds(self._backbone, self._shelf, tree)
 
     def put_rows(self, names: Sequence[str], heads: Mapping[str, Head]) -> None:
         """Keep adapters ready for rows to name them.
@@ -137,6 +153,23 @@ class Activation:
         if self.expression is not None:
             raise CompositionError(f"`{self.expression}` is active.", hint="deactivate it first")
 
+    def require_moved_together(self) -> None:
+        """Refuse a call after the model was moved or cast, and what acts on it was not.
+
+        Raises:
+            CompositionError: Names both.
+        """
+        if not self._kinds:
+            return
+        (base, before), (own, own_before) = self._kinds
+        now = (base.dtype, base.device)
+        is_moved = now != before and base.device.type != "meta"  # where offloaded weights wait
+        if is_moved and (own.dtype, own.device) == own_before != now:
+            raise CompositionError(
+                f"The model is {base.dtype} on {base.device} now, but its adapters are {own.dtype} on {own.device}.",
+                hint="move or cast the adapted model, not the model in it",
+            )
+
     def clear(self) -> None:
         """Take everything out of effect."""
         for handle in self._handles:
@@ -151,6 +184,9 @@ class Activation:
         self.expression, self.heads, self.residents = None, (), None
         self.manner = Manner()
         self._handles, self._bound, self._own_head, self._kept = [], [], {}, []
+        self._kinds = []
+        if self._is_owner():
+            del _ACTIVE[self._backbone.module]
 
     def attention(self) -> Iterator[FusionWeights]:
         """What each fusion attended to in the last batch, layer by layer."""
@@ -169,6 +205,23 @@ class Activation:
         """Form what is kept of frozen parameters now: no call has to, and a compiled one finds it."""
         for frozen in self._kept:
             frozen.form()
+
+    def _is_owner(self) -> bool:
+        owner, _ = _ACTIVE.get(self._backbone.module, (None, ""))
+        return owner is not None and owner() is self
+
+    def _require_alone(self) -> None:
+        """Refuse a model on which what another attachment activated still acts.
+
+        Raises:
+            CompositionError: Names it.
+        """
+        other = _ACTIVE.get(self._backbone.module)
+        if other is not None and not self._is_owner():
+            raise CompositionError(
+                f"The model is attached to twice, and `{other[1]}` is active on it by the other attachment.",
+                hint="deactivate it there first, or load the model once more",
+            )
 
     def _require_layers(self, layers: Collection[int]) -> None:
         """Refuse layers to skip that the model has not.
@@ -193,3 +246,12 @@ class Activation:
         for name, head in self._shelf.heads.items():
             if head is static or any(head is active for active in self.heads):
                 yield "head", name
+
+
+def _kinds(backbone: Backbone, shelf: Shelf, tree: Expression) -> list[Kind]:
+    """What the base and what acts on it are now, by a parameter of each."""
+    names = [name for name in expression.leaves(tree) if name in shelf.adapters]
+    own = (parameter for name in names for parameter in shelf.adapters[name].parameters())
+    both = [backbone.reference_parameter, next(own, None)]
+    found = [(one, (one.dtype, one.device)) for one in both if one is not None]
+    return found if len(found) == len(both) else []

@@ -21,6 +21,7 @@ def call(
     inputs: dict[str, Any],
 ) -> ModelOutput:
     """What the model, or the active heads, say to these inputs."""
+    activation.require_moved_together()
     if activation.residents is not None:
         return _of_rows(model, backbone, activation.residents, args, inputs)
     if not activation.heads:

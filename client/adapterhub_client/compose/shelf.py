@@ -17,7 +17,7 @@ from adapterhub_client.compose.sites import Place
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Fusion
 
-FORBIDDEN_IN_NAMES = ".'\"\n\t"
+FORBIDDEN_IN_NAMES = ".'\""
 
 
 class Pin(NamedTuple):
@@ -137,9 +137,11 @@ class Shelf(nn.Module):
             CompositionError: What had it is active, or the name is empty or has a character names cannot have.
         """
         self._require_idle(kind, name)
-        if not name or any(character in name for character in FORBIDDEN_IN_NAMES):
+        forbidden = any(character in name for character in FORBIDDEN_IN_NAMES)
+        if not name or forbidden or not name.isprintable() or name != name.strip():
             raise CompositionError(
-                f"{name!r} cannot be a name.", hint="allowed is any text without dots and quotes"
+                f"{name!r} cannot be a name.",
+                hint="allowed is any text without dots, quotes, control characters, and spaces around it",
             )
         if module.training != self.training:
             module.train(self.training)

@@ -1,5 +1,7 @@
 """Names, activation and what happens when something is not there."""
 
+import copy
+
 import pytest
 import torch
 import transformers
@@ -229,3 +231,75 @@ def test_compatibility_is_asked_for_at_a_call_a_model_or_in_the_environment(inpu
 def test_an_unknown_compatibility_is_refused():
     with pytest.raises(CompositionError, match="no compatibility with 'peft'"):
         compose.attach(make_model(), compat="peft")
+
+
+@pytest.mark.parametrize("name", [" a", "a ", "a\0b", "a\x1b[0m", "a\u2028b"])
+def test_names_with_invisible_characters_are_refused(name):
+    adapted = make_adapted("bert")
+
+    with pytest.raises(CompositionError, match="cannot be a name"):
+        adapted.add(name)
+
+    assert not adapted.adapters
+
+
+@pytest.mark.parametrize("name", ["x,y", "a b", "(x)", "a=b", "a;b", "[a]", "stack", "stack(a, b)"])
+def test_names_with_the_marks_of_expressions_stand_in_quotes(name, inputs):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.add(name, "seq_bn[init_weights='houlsby']")
+    tree = expression.Stack((expression.Leaf("a"), expression.Leaf(name)))
+    adapted.activate(tree)
+    expected = hidden(adapted, inputs)
+
+    adapted.activate(str(tree))
+
+    assert adapted.expression == tree
+    assert torch.equal(hidden(adapted, inputs), expected)
+
+
+def test_a_model_on_which_another_attachment_acts_is_refused(inputs):
+    first = make_adapted("bert", ["seq_bn"])
+    first.activate("a")
+    expected = hidden(first, inputs)
+    second = compose.attach(first.model)
+    second.add("b", "prefix_tuning")
+
+    with pytest.raises(CompositionError, match="`a` is active on it by the other") as refused:
+        second.activate("b")
+
+    assert "deactivate it there first" in str(refused.value.hint)
+    assert torch.equal(hidden(first, inputs), expected)
+    first.deactivate()
+    second.activate("b")
+    with pytest.raises(CompositionError, match="`b` is active on it by the other"):
+        first.activate("a")
+    second.deactivate()
+    first.activate("a")
+    assert torch.equal(hidden(first, inputs), expected)
+
+
+def test_a_copy_of_what_is_attached_is_a_model_of_its_own(inputs):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.activate("a")
+    expected = hidden(adapted, inputs)
+
+    copied = copy.deepcopy(adapted)
+    copied.activate("a")
+
+    assert torch.equal(hidden(copied, inputs), expected)
+    assert torch.equal(hidden(adapted, inputs), expected)
+
+
+def test_a_model_that_is_cast_without_its_adapters_is_refused(inputs):
+    adapted = make_adapted("bert", ["seq_bn"])
+    adapted.activate("a")
+
+    adapted.model.double()
+
+    with pytest.raises(
+        CompositionError, match="float64 on cpu now, but its adapters are"
+    ) as refused:
+        hidden(adapted, inputs)
+    assert refused.value.hint == "move or cast the adapted model, not the model in it"
+    adapted.double()
+    assert hidden(adapted, inputs).dtype == torch.float64

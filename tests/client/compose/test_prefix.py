@@ -434,11 +434,11 @@ STACKED = "batchsplit(stack(a, c), stack(b, c); batch_sizes=[2, 1])"
     ],
 )
 def test_a_prefix_moves_the_position_bias_of_its_own_rows_only(methods, composition):
-    adapted, inputs = adapted_of("t5", methods), batch_of("t5")
     if not T5_HAS_PREFIXES:
         with pytest.raises(CompositionError, match="computes its attention by itself"):
-            adapted.activate(composition)
+            adapted_of("t5", methods)
         return
+    adapted, inputs = adapted_of("t5", methods), batch_of("t5")
     parts = []
     for name in "ab":
         adapted.activate(f"stack({name}, c)" if composition == STACKED else name)

@@ -49,9 +49,11 @@ def by_rows(
     return _apart(steps, divide(stream, sizes, 0), 0)
 
 
-def split(sizes: Sequence[int], steps: Sequence[Step | None], stream: Stream) -> Stream:
+def split(
+    sizes: Sequence[int], steps: Sequence[Step | None], stream: Stream, *, whose: str
+) -> Stream:
     """Each part on its own tokens of the sequence."""
-    require_sum("splits", sizes, "tokens", tokens(stream))
+    require_sum("splits", sizes, "tokens", tokens(stream), whose)
     return _apart(steps, divide(stream, sizes, 1), 1)
 
 
@@ -87,7 +89,9 @@ def ended(finish: Callable[["Bound", Stream], Tensor], bound: "Bound", stream: S
     return outcome._replace(done=finish(bound, outcome))
 
 
-def require_sum(option: str, sizes: Sequence[int], what: str, found: int) -> None:
+def require_sum(
+    option: str, sizes: Sequence[int], what: str, found: int, whose: str = "the input"
+) -> None:
     """Refuse a batch or a sequence that is not as long as its parts together.
 
     Raises:
@@ -95,8 +99,8 @@ def require_sum(option: str, sizes: Sequence[int], what: str, found: int) -> Non
     """
     if sum(sizes) != found:
         raise CompositionError(
-            f"The {option} {list(sizes)} sum to {sum(sizes)}, but the input has {found} {what}.",
-            hint=f"give {option} that sum to the input's {what}",
+            f"The {option} {list(sizes)} sum to {sum(sizes)}, but {whose} has {found} {what}.",
+            hint=f"give {option} that sum to the {what} of {whose}",
         )
 
 

@@ -47,6 +47,8 @@ class Reading(NamedTuple):
     repeats: bool = False
     """whether a parallel block copies the batch here, or finds it copied already"""
     residents: Residents | None = None
+    whose: str = "the input"
+    """what its tokens are of, where they are too many or too few"""
 
 
 class Bound(NamedTuple):
@@ -150,7 +152,8 @@ def _bind_stack(parts: Sequence[Bound]) -> Bound | None:
         return None
     if any(part.is_final for part in parts[:-1]):
         raise CompositionError(
-            "A block whose parts end differently (`original_ln_after`) can only stand last in a stack."
+            "A block whose parts end differently (`original_ln_after`) can only stand last in a stack.",
+            hint="put it last, or give all its parts the same `original_ln_after`",
         )
     return parts[-1]._replace(
         step=parts[0].step if len(parts) == 1 else partial(stack, [part.step for part in parts]),
@@ -235,7 +238,8 @@ def _bind_division(
     if isinstance(tree, Average):
         if len(norms) > 1:
             raise CompositionError(
-                "An average needs parts that end alike: they differ in `original_ln_after`."
+                "An average needs parts that end alike: they differ in `original_ln_after`.",
+                hint="average those with `original_ln_after` and those without apart from each other",
             )
         weights = division.weights_of(tree, as_reference=reading.as_reference)
         return _bind_average(whole, weights, steps, leaves)
@@ -248,7 +252,9 @@ def _bind_division(
         leaves = None
     match tree:
         case Split():
-            step: Step = partial(division.split, division.sizes_of(tree), steps)
+            step: Step = partial(
+                division.split, division.sizes_of(tree), steps, whose=reading.whose
+            )
         case BatchSplit():
             sizes = division.sizes_of(tree)
             bank = Bank(leaves) if leaves else None
@@ -271,7 +277,8 @@ def _bind_rows(tree: Rows, modules: Modules, residents: Residents | None) -> Bou
     norms = {adapter.config.original_ln_after for adapter in present.values()}
     if len(norms) > 1:
         raise CompositionError(
-            "Resident adapters have to end alike: these differ in `original_ln_after`."
+            "Resident adapters have to end alike: these differ in `original_ln_after`.",
+            hint="make those with it resident, or those without; a `batchsplit` takes both",
         )
     step = ResidentStep(present, residents)
     normed = any(kind.reads is Source.NORMED for kind in step.kinds)

@@ -1,8 +1,8 @@
 """Merges an adapter into the model's own weights, so that it costs nothing, and gives the weights back bit for bit.
 
 LoRA, DoRA, VeRA and (IA)3 without gates only change what linear layers compute, in a way that a weight and a bias can
-hold. What these were is kept: the memory of every layer that is changed, once more. (A difference cannot be subtracted
-again: what rounding took from the sum is lost.)
+hold; BitFit only changes biases. What these were is kept: the memory of every parameter that is changed, once more. (A
+difference cannot be subtracted again: what rounding took from the sum is lost.)
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterhub_client.compose.methods import linear
+from adapterhub_client.compose.methods import bitfit, linear
 from adapterhub_client.compose.methods.linear import LinearAdapter
 from adapterhub_client.compose.shelf import LoadedAdapter
 from adapterhub_client.compose.sites import Backbone
@@ -82,23 +82,29 @@ class Folding:
 
 def _changes(name: str, adapter: LoadedAdapter, backbone: Backbone) -> Iterator[Change]:
     """The new weights and biases, computed in float64."""
-    places = {str(place): place for place in backbone.places(Projection)}
+    layers = {str(p): linear.module_at(backbone, p) for p in backbone.places(Projection)}
+    layers |= {str(biased): biased.module for biased in bitfit.biases(backbone)}
     seen: set[nn.Module] = set()
-    acting = {key: adapter.places[key] for key in adapter.places if key in places}
-    others = [key for key in adapter.places if key not in places and key != "shared"]
+    acting = {key: adapter.places[key] for key in adapter.places if key in layers}
+    others = [key for key in adapter.places if key not in layers and key != "shared"]
     if others or not all(isinstance(module, LinearAdapter) for module in acting.values()):
         raise CompositionError(
             f"The adapter {name!r} cannot be folded: it acts at {(others or list(acting))[0]!r}, "
             "and not only on the weights of linear layers.",
-            hint="LoRA, DoRA, VeRA and (IA)3 can be",
+            hint="LoRA, DoRA, VeRA, (IA)3 and BitFit can be",
         )
     for key, module in acting.items():
-        layer = linear.module_at(backbone, places[key])
+        layer = layers[key]
         if layer is None or layer in seen or not isinstance(module, LinearAdapter):
             raise CompositionError(
-                f"The adapter {name!r} cannot be folded: the weights at {key!r} are used at several places."
+                f"The adapter {name!r} cannot be folded: the weights at {key!r} are used at several places.",
+                hint="activate it instead",
             )
         seen.add(layer)
+        if isinstance(module, bitfit.BiasChange):
+            own = layer.get_parameter("bias").detach().double()
+            yield Change(layer, "bias", own + module.bias.detach())
+            continue
         wide = linear.weight_of(layer).detach().double()
         with torch.no_grad():
             merged, bias = module.merged(wide, linear.bias_of(layer, like=wide))

@@ -48,6 +48,7 @@ def bind_slots(tree: Expression, plan: Plan) -> Iterator[tuple[Place, Bound]]:
             as_reference=plan.as_reference,
             repeats=place == copies_at,
             residents=plan.manner.residents,
+            whose=_whose(plan.backbone, place),
         )
         bound = bind(tree, modules, reading)
         if bound is not None:
@@ -176,6 +177,14 @@ def argument(slot: Slot, args: tuple[Any, ...], options: Mapping[str, Any]) -> T
     by_name = at if isinstance(at, str) else HIDDEN if at == len(args) == 0 else None
     found: Tensor = options[by_name] if by_name is not None else args[cast("int", at)]
     return found
+
+
+def _whose(backbone: Backbone, place: Place) -> str:
+    """What the tokens at a place are of."""
+    first = backbone.first_decoder_layer
+    if first is None:
+        return "the input"
+    return "the decoder's input" if place.layer >= first else "the encoder's input"
 
 
 def _shifted(

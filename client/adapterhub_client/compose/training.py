@@ -71,7 +71,10 @@ def load_state(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     differing = sorted(set(own) ^ set(state))
     differing += [n for n in own if n in state and own[n].shape != state[n].shape]
     if differing:
-        raise CompositionError(f"The state is of something else: {', '.join(differing)}.")
+        raise CompositionError(
+            f"The state is of something else: {', '.join(differing)}.",
+            hint="make trainable what was trainable when the state was taken, with `trainable`",
+        )
     with torch.no_grad():
         for name, value in state.items():
             own[name].copy_(value)

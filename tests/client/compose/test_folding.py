@@ -19,6 +19,7 @@ KINDS = [
     pytest.param("vera[r=4]", id="vera"),
     pytest.param("dvora[r=4]", id="dvora"),
     pytest.param("ia3", id="ia3"),
+    pytest.param("bitfit", id="bitfit"),
 ]
 LORA = "lora[r=4, alpha=8]"
 TOLERANCE = 2e-5

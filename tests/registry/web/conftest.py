@@ -3,15 +3,19 @@
 import threading
 from collections.abc import Iterator
 
+import msgspec
 import pytest
+from sqlalchemy import select
 from tests.registry.conftest import Clock, Hub
 from tests.registry.web import sample
-from tests.registry.web.hostile import HOSTILE
+from tests.registry.web.hostile import HOSTILE, LICENSE
 from werkzeug.serving import make_server
 
 from adapterhub_registry import migration
 from adapterhub_registry.app import create_app
 from adapterhub_registry.database import Database
+from adapterhub_registry.models import Version
+from adapterhub_registry.service import indexing
 from adapterhub_registry.settings import from_environment
 from adapterhub_registry.storage import MemoryStore
 
@@ -28,9 +32,21 @@ def catalogue(tmp_path_factory) -> Iterator[Hub]:
     clock = Clock()
     hub = Hub(create_app(settings, store=MemoryStore(), clock=clock), clock)
     sample.fill(hub)
-    sample.publish(hub, hub.token("eve"), "hostile/text@eve", **HOSTILE)
+    release = sample.publish(hub, hub.token("eve"), "hostile/text@eve", **HOSTILE)
+    license_anew(hub, release.digest, LICENSE)
     yield hub
     hub.runtime.database.close()
+
+
+def license_anew(hub: Hub, digest: str, license_name: str) -> None:
+    """Put a licence into a version that no rule would let in."""
+    with hub.runtime.database.writing() as session:
+        version = session.scalars(select(Version).where(Version.digest == digest)).one()
+        manifest = msgspec.json.decode(version.manifest)
+        version.manifest = msgspec.json.encode(manifest | {"license": license_name})
+        adapter = version.variant.adapter
+        adapter.license = license_name
+        indexing.refresh(session, [adapter.id])
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,8 @@ from typing import Any
 from adapterhub_client import wire
 
 SCRIPT = '<script>document.title="owned"</script>'
+LICENSE = "</p><script>"
+"""refused when published; catalogues from before that rule have such"""
 HOSTILE: dict[str, Any] = {
     "description": f"{SCRIPT} \" onmouseover=alert(1) ' \u202egnirts " + "long" * 400,
     "base": {"name": f'"><img src=x onerror=alert(1)>{"x" * 100}', "architecture": "<b>bert</b>"},
@@ -25,7 +27,6 @@ HOSTILE: dict[str, Any] = {
         trainer=SCRIPT, hyperparameters={SCRIPT: SCRIPT}, hardware="</dl>" + SCRIPT, seconds=1e9
     ),
     "citation": "</code></pre>" + SCRIPT,
-    "license": "</p><script>",
     "card": """# <script>alert(1)</script>
 
 <img src=x onerror=alert(1)> <iframe src="https://example.org"></iframe>

@@ -111,7 +111,8 @@ adapted.activate("multinli")
 
 def weights(label: str, values: int = 60_000) -> bytes:
     """A well-formed safetensors file whose bytes depend on the label."""
-    data = hashlib.sha256(label.encode()).digest() * (values // 8)
+    digest = hashlib.sha256(label.encode()).digest()
+    data = bytes(byte & 0x3F for byte in digest) * (values // 8)  # as floats all finite
     tensor = {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}
     header = json.dumps({"adapter.down.weight": tensor}).encode()
     header += b" " * (-len(header) % 8)

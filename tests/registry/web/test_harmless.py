@@ -74,6 +74,7 @@ def test_hostile_text_is_shown_as_it_is(catalogue: Hub):
 
     assert '<script>document.title="owned"</script>' in page.one("p", class_="lead").text
     assert page.all("title")[0].text.startswith("hostile/text@eve")
+    assert "</p><script>" in page.one("span", class_="byline").text
     assert "javascript:alert" in page.text
     assert "pixel" in page.one("div", class_="card").text
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adapterhub_client.compose import expression
-from adapterhub_client.compose.expression import Block, Expression, Parallel
+from adapterhub_client.compose.expression import Expression, Parallel
 from adapterhub_client.compose.masks import MaskHooks
 from adapterhub_client.compose.methods import bitfit, prompt
 from adapterhub_client.compose.methods.prompt import Prompt
@@ -55,7 +55,7 @@ def plan(
     Raises:
         CompositionError: Parallel blocks of one composition differ in their number of parts.
     """
-    blocks = list(_parallels(tree)) if tree is not None else []
+    blocks = list(expression.blocks(tree, Parallel)) if tree is not None else []
     if not blocks:
         return None
     counts = {len(block.children) for block in blocks}
@@ -170,11 +170,3 @@ def _copied_output(count: int, _module: nn.Module, _args: object, output: Tensor
 
 def _copied(tensor: Tensor, count: int) -> Tensor:
     return tensor.repeat(count, *[1] * (tensor.dim() - 1))
-
-
-def _parallels(tree: Expression) -> Iterator[Parallel]:
-    if isinstance(tree, Parallel):
-        yield tree
-    if isinstance(tree, Block):
-        for child in tree.children:
-            yield from _parallels(child)

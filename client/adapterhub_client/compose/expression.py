@@ -10,7 +10,7 @@ is an expression that parses back to it.
 import ast
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -93,6 +93,7 @@ class Rows(Block, frozen=True):
 
 
 Expression = Leaf | Block
+Kind = TypeVar("Kind", bound=Block)
 
 BLOCKS: dict[str, type[Block]] = {
     block.__name__.lower(): block for block in (Stack, Fuse, Parallel, Split, BatchSplit, Average)
@@ -165,11 +166,16 @@ def leaves(tree: Expression) -> Iterator[str]:
 
 def fusions(tree: Expression) -> Iterator[Fuse]:
     """All fusions of a tree, outermost first."""
-    if isinstance(tree, Fuse):
+    yield from blocks(tree, Fuse)
+
+
+def blocks(tree: Expression, kind: type[Kind]) -> Iterator[Kind]:
+    """All blocks of a kind in a tree, outermost first."""
+    if isinstance(tree, kind):
         yield tree
     if isinstance(tree, Block):
         for child in tree.children:
-            yield from fusions(child)
+            yield from blocks(child, kind)
 
 
 def last(tree: Expression) -> str:

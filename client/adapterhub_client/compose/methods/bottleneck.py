@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional, init
 from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.methods import invertible, phm
 from adapterhub_client.compose.methods.activation import activation
+from adapterhub_client.compose.methods.seed import seeded
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Slot
 from adapterhub_client.compose.stream import Source, Stream, push, put, read
@@ -189,7 +189,7 @@ def build(config: Bottleneck, backbone: Backbone, *, empty: bool) -> dict[str, n
     shared = phm.shared(config, _widths(config, backbone), features, kept)
     modules: dict[str, nn.Module] = {} if shared is None else {phm.KEY: shared}
     if shared is not None and not empty:
-        with _seeded(config):
+        with seeded(config.init_weights_seed):
             phm.initialise_matrices(config, shared, config.phm_init_range, SHARED_RULE_REACH)
     for place in places(config, backbone):
         width = config.width(features, place.layer)
@@ -216,7 +216,7 @@ def entries(
 @torch.no_grad()
 def initialise(adapter: BottleneckAdapter) -> None:
     """Fresh weights, as the config asks for."""
-    with _seeded(adapter.config):
+    with seeded(adapter.config.init_weights_seed):
         _INITIALISERS[adapter.config.init_weights](adapter)
 
 
@@ -273,15 +273,6 @@ def _projection(
 def _widths(config: Bottleneck, backbone: Backbone) -> set[int]:
     """The widths of all places."""
     return {config.width(backbone.hidden_size, place.layer) for place in places(config, backbone)}
-
-
-@contextmanager
-def _seeded(config: Bottleneck) -> Iterator[None]:
-    """Random numbers from the config's seed, where it has one."""
-    with torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
-        if config.init_weights_seed:
-            torch.manual_seed(config.init_weights_seed)
-        yield
 
 
 def _like_bert(adapter: BottleneckAdapter) -> None:

@@ -1,7 +1,7 @@
 """What all methods share that act at linear layers: where they stand, their gate, and how they meet the output."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import torch
@@ -244,15 +244,6 @@ def check(config: LowRankConfig, backbone: Backbone, initialisations: Collection
         )
     for place in chosen:
         target_of(config, backbone, place)
-
-
-@torch.no_grad()
-def seeded(seed: int | None, fill: Callable[[], None]) -> None:
-    """Fill fresh weights, from a seed of their own where there is one."""
-    with torch.random.fork_rng(enabled=bool(seed)):
-        if seed:
-            torch.manual_seed(seed)
-        fill()
 
 
 def open_gate(gate: Gate | None) -> None:

@@ -11,6 +11,7 @@ from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.methods import ia3, linear, vera
 from adapterhub_client.compose.methods.linear import NORMAL_STD, LowRankConfig, Target
 from adapterhub_client.compose.methods.lowrank import Factors, LowRankAdapter
+from adapterhub_client.compose.methods.seed import seeded
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Lora
@@ -146,16 +147,16 @@ def _module(
 def _initialise(
     module: LoraAdapter | vera.VeraAdapter | ia3.Ia3Adapter, config: Lora, layer: nn.Module
 ) -> None:
-    linear.seeded(config.init_weights_seed, module.initialise)
+    with seeded(config.init_weights_seed):
+        module.initialise()
     if isinstance(module, LowRankAdapter) and module.m is not None:
         module.m.initialise(layer)
 
 
+@torch.no_grad()
 def _fill_shared(config: Lora, shared: vera.SharedMaps) -> None:
-    linear.seeded(
-        config.init_weights_seed,
-        lambda: fill_maps(shared.lora_A, shared.lora_B, config.init_weights),
-    )
+    with seeded(config.init_weights_seed):
+        fill_maps(shared.lora_A, shared.lora_B, config.init_weights)
 
 
 def _targets(config: Lora, backbone: Backbone) -> dict[str, Target]:

@@ -11,6 +11,7 @@ from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.methods import linear
 from adapterhub_client.compose.methods.linear import NORMAL_STD, Target
 from adapterhub_client.compose.methods.lowrank import Factors, LowRankAdapter
+from adapterhub_client.compose.methods.seed import seeded
 from adapterhub_client.compose.sites import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import MtlLora
@@ -124,7 +125,8 @@ def build(config: MtlLora, backbone: Backbone, *, empty: bool) -> dict[str, nn.M
         target = linear.target_of(config, backbone, place)
         module = MtlLoraAdapter(config, target, device, like.dtype)
         if not empty:
-            linear.seeded(config.init_weights_seed, module.initialise)
+            with seeded(config.init_weights_seed):
+                module.initialise()
         modules[str(place)] = module
     return modules
 

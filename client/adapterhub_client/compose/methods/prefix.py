@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, cast
 
 import msgspec
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.frozen import Frozen
 from adapterhub_client.compose.methods.activation import Activation, activation
+from adapterhub_client.compose.methods.seed import seeded
 from adapterhub_client.compose.shelf import LoadedAdapter
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Attention
@@ -291,21 +291,12 @@ def _require_positions(backbone: Backbone) -> None:
 @torch.no_grad()
 def _initialise(config: PrefixTuning, modules: Mapping[str, nn.Module]) -> None:
     for part in cast("Prefix", modules[KEY]).parts.values():
-        with _seeded(config):
+        with seeded(config.init_weights_seed):
             cast("Flat | Reparametrised", part).initialise()
     for module in modules.values():
         if isinstance(module, PrefixAt) and module.gate is not None:
             module.gate.reset_parameters()
             nn.init.normal_(module.gate.weight, std=NORMAL_STD)
-
-
-@contextmanager
-def _seeded(config: PrefixTuning) -> Iterator[None]:
-    """Random numbers from the config's seed, where it has one."""
-    with torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
-        if config.init_weights_seed:
-            torch.manual_seed(config.init_weights_seed)
-        yield
 
 
 def _arranged(flat: Tensor, shape: Shape) -> Tensor:

@@ -1,7 +1,6 @@
 """ReFT: a change of hidden states in a subspace of low rank, at the first and last tokens."""
 
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -12,6 +11,7 @@ from adapterhub_client.compose.branches import Weights, linear
 from adapterhub_client.compose.entry import Entry
 from adapterhub_client.compose.frozen import Frozen
 from adapterhub_client.compose.methods.activation import Activation, activation
+from adapterhub_client.compose.methods.seed import seeded
 from adapterhub_client.compose.sites import Backbone, Place
 from adapterhub_client.compose.spots import Residual
 from adapterhub_client.errors import CompositionError
@@ -196,7 +196,7 @@ def build(config: Reft, backbone: Backbone, *, empty: bool) -> dict[str, nn.Modu
         module = Intervention(config, backbone.hidden_size, kept)
         if not empty:
             for unit in module.units:
-                with _seeded(config):
+                with seeded(config.init_weights_seed):
                     cast("Unit", unit).initialise()
         modules[str(place)] = module
     return modules
@@ -228,12 +228,3 @@ _KEYS = {
     "projection.original": "projection.parametrizations.weight.original",
     "projection.base": "projection.parametrizations.weight.0.base",
 }
-
-
-@contextmanager
-def _seeded(config: Reft) -> Iterator[None]:
-    """Random numbers from the config's seed, where it has one."""
-    with torch.random.fork_rng(enabled=bool(config.init_weights_seed)):
-        if config.init_weights_seed:
-            torch.manual_seed(config.init_weights_seed)
-        yield

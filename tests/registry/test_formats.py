@@ -23,9 +23,10 @@ SIZES = {
     "max_position_embeddings": 24,
 }
 METHODS = [
-    "seq_bn", "double_seq_bn", "par_bn", "scaled_par_bn", "seq_bn_inv", "double_seq_bn_inv", "compacter[reduction_factor=4]",
-    "compacter++[reduction_factor=4]", "lora", "ia3", "dora", "vera", "mtl_lora", "prefix_tuning", "prefix_tuning_flat",
-    "prompt_tuning", "loreft", "noreft", "direft", "mam", "unipelt", "bitfit",
+    "seq_bn", "double_seq_bn", "par_bn", "scaled_par_bn", "seq_bn_inv", "double_seq_bn_inv",
+    "compacter[reduction_factor=4]", "compacter++[reduction_factor=4]",
+    "lora", "ia3", "dora", "vera", "mtl_lora", "prefix_tuning", "prefix_tuning_flat", "prompt_tuning",
+    "loreft", "noreft", "direft", "mam", "unipelt", "bitfit",
 ]  # fmt: skip
 LAYERS = ["query", "value"]
 PEFT = {

@@ -264,7 +264,7 @@ def test_every_broken_rule_is_said_at_once(hub: Hub) -> None:
     assert (refused.status, refused.code) == (422, "manifest_refused")
     assert [reason.split(" (")[0] for reason in refused.reasons] == [
         "the path '../up.json' has an empty, `.` or `..` part",
-        "the path 'model.bin' is of a kind that is not allowed",
+        "the path 'model.bin' is of a kind that is not allowed: a pickle may run code when it is loaded",
         "the paths 'a.json' and 'A.json' are the same on some file systems",
         "there is no .safetensors file",
     ]

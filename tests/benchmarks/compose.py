@@ -16,8 +16,9 @@ median. Both libraries get a batch with a full mask, and the same inputs. Both p
 what is freed (see `ALLOCATOR`): by default it returns large activations to the system at a moment that depends on
 the heap's history, and the page faults that follow cost any case up to 5 %, the bare base as well.
 
-Memory kept for backward is counted with autograd's hooks on saved tensors: every storage once, without parameters and what else lasts,
-training mode, gradients from the embeddings on; the figure is the model with the fusion less the model without.
+Memory kept for backward is counted with autograd's hooks on saved tensors: every storage once, without parameters and
+what else lasts, training mode, gradients from the embeddings on; the figure is the model with the fusion less the model
+without.
 
 A row that this library cannot do is printed as not available, with the reason, and the exit status is 1.
 """

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tempfile
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -105,18 +107,27 @@ class Server:
     def __enter__(self):
         arguments = [*_registry(), "serve", "--port", str(self.port), "--workers", "2"]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(arguments, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                arguments, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
         for _ in range(300):
             try:
                 with urllib.request.urlopen(f"{self.url}/healthz", timeout=5):
                     return self
             except OSError:
                 time.sleep(0.1)
+        self.__exit__()
         raise TimeoutError(self.log.read_text())
 
     def __exit__(self, *_):
+        """End the server and its workers, whatever state they are in."""
         self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def publish(self, reference, folder):
         """Push a folder as our own client does."""

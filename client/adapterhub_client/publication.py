@@ -98,7 +98,7 @@ def manifest(
 def _converted(path: Path, target: Path) -> Path:
     """Turn a legacy ``.bin`` into safetensors, on this machine, through a weights-only load."""
     try:
-        from adapterhub_client.compose.conversion import to_safetensors  # noqa: PLC0415 - torch, only where needed
+        from adapterhub_client.compose.files.conversion import to_safetensors  # noqa: PLC0415 - torch, only where needed
     except ImportError as error:
         raise UsageError(
             f"'{path.name}' is a pickle, which no hub takes, and converting it needs torch.",

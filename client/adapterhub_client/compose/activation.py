@@ -9,30 +9,30 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose import (
+from adapterhub_client.compose import expression
+from adapterhub_client.compose.engine import (
     attention,
     biases,
     embedding,
-    expression,
     positions,
     projection,
     residual,
 )
-from adapterhub_client.compose import copies as planning
-from adapterhub_client.compose.compiledfusion import needed
+from adapterhub_client.compose.engine import copies as planning
+from adapterhub_client.compose.engine.frozen import Frozen, gathered, kept_in
+from adapterhub_client.compose.engine.hooks import Handle, Hooks, bind_slots, slot_hooks
+from adapterhub_client.compose.engine.plan import Manner, Plan
+from adapterhub_client.compose.engine.residents import Residents, require_plain
 from adapterhub_client.compose.expression import Expression, Leaf, Rows
-from adapterhub_client.compose.frozen import Frozen, gathered, kept_in
+from adapterhub_client.compose.files.compiledfusion import needed
 from adapterhub_client.compose.heads import Head
-from adapterhub_client.compose.hooks import Handle, Hooks, bind_slots, slot_hooks
-from adapterhub_client.compose.plan import Manner, Plan
-from adapterhub_client.compose.residents import Residents, require_plain
+from adapterhub_client.compose.heads.static import StaticHead, exchange
 from adapterhub_client.compose.shelf import Shelf
-from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.statichead import StaticHead, exchange
+from adapterhub_client.compose.sites.backbone import Backbone, Place
 from adapterhub_client.errors import CompositionError
 
 if TYPE_CHECKING:
-    from adapterhub_client.compose.engine import Bound
+    from adapterhub_client.compose.engine.nodes import Bound
 
 
 # Each binds a composition at one kind of spot; slots are bound apart, for their fusions.

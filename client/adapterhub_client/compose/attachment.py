@@ -9,37 +9,30 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from transformers.utils.generic import ModelOutput
 
-from adapterhub_client.compose import (
-    checkpoint,
-    collection,
-    heads,
-    merging,
-    pruning,
-    pruningreport,
-    setups,
-    training,
-)
+from adapterhub_client.compose import heads, training
 from adapterhub_client.compose.activation import Activation, FusionWeights
-from adapterhub_client.compose.attended import Batch
 from adapterhub_client.compose.call import call
-from adapterhub_client.compose.collection import Collection
+from adapterhub_client.compose.engine.plan import Manner
 from adapterhub_client.compose.exportable import Exportable, exportable
 from adapterhub_client.compose.expression import Expression
-from adapterhub_client.compose.folder import Format
-from adapterhub_client.compose.folding import Folding
+from adapterhub_client.compose.files import checkpoint, collection, setups
+from adapterhub_client.compose.files.collection import Collection
+from adapterhub_client.compose.files.folder import Format
+from adapterhub_client.compose.files.setups import Setup
+from adapterhub_client.compose.files.sources import AdapterFormat, Form, FusionFiles, Sources
 from adapterhub_client.compose.generation import generate
 from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
-from adapterhub_client.compose.merging import MergeMethod
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.methods import prefix
-from adapterhub_client.compose.plan import Manner
-from adapterhub_client.compose.pruning import Pruned
-from adapterhub_client.compose.pruningreport import Cost
-from adapterhub_client.compose.setups import Setup
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
-from adapterhub_client.compose.sites import Backbone
-from adapterhub_client.compose.sources import AdapterFormat, Form, FusionFiles, Sources
+from adapterhub_client.compose.sites.backbone import Backbone
+from adapterhub_client.compose.weights import merging, pruning, pruningreport
+from adapterhub_client.compose.weights.attended import Batch
+from adapterhub_client.compose.weights.folding import Folding
+from adapterhub_client.compose.weights.merging import MergeMethod
+from adapterhub_client.compose.weights.pruning import Pruned
+from adapterhub_client.compose.weights.pruningreport import Cost
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
 

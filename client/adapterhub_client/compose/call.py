@@ -9,8 +9,8 @@ from transformers.utils.generic import ModelOutput
 
 from adapterhub_client.compose import heads, lookup
 from adapterhub_client.compose.activation import Activation
-from adapterhub_client.compose.residents import Residents
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.engine.residents import Residents
+from adapterhub_client.compose.sites.backbone import Backbone
 
 
 def call(

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from adapterhub_client.compose.activation import Activation
+from adapterhub_client.compose.engine.residents import Residents
 from adapterhub_client.compose.expression import Block, Expression, Parallel, leaves
-from adapterhub_client.compose.residents import Residents
 from adapterhub_client.compose.shelf import LoadedAdapter
 from adapterhub_client.errors import CompositionError
 

@@ -5,8 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from adapterhub_client.compose import compiledfusion, expression
-from adapterhub_client.compose.compiledfusion import CompiledFusion
+from adapterhub_client.compose import expression
 from adapterhub_client.compose.expression import (
     BatchSplit,
     Expression,
@@ -15,10 +14,12 @@ from adapterhub_client.compose.expression import (
     Parallel,
     Stack,
 )
+from adapterhub_client.compose.files import compiledfusion
+from adapterhub_client.compose.files.compiledfusion import CompiledFusion
+from adapterhub_client.compose.files.sources import STATIC_HEAD, Sources
 from adapterhub_client.compose.heads import Head
+from adapterhub_client.compose.heads.static import StaticHead
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
-from adapterhub_client.compose.sources import STATIC_HEAD, Sources
-from adapterhub_client.compose.statichead import StaticHead
 from adapterhub_client.errors import CompositionError
 
 Heads = str | Sequence[str] | Literal[False] | None

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub_client.compose import expression
-from adapterhub_client.compose.engine import Modules
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.engine.fusion import FusionLayer
+from adapterhub_client.compose.engine.nodes import Modules
 from adapterhub_client.compose.expression import Expression, Fuse, Leaf
-from adapterhub_client.compose.fusion import FusionLayer
-from adapterhub_client.compose.sites import Place
+from adapterhub_client.compose.files.entry import Entry
+from adapterhub_client.compose.sites.backbone import Place
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Fusion
 

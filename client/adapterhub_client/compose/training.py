@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from adapterhub_client.compose.lookup import Lookup
 from adapterhub_client.compose.shelf import LoadedFusion, Shelf
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 
 VALUE_PENALTY = 0.01

@@ -8,7 +8,7 @@ import transformers
 
 from adapterhub_client import compose
 from adapterhub_client.compose import UnknownSite, expression
-from adapterhub_client.compose.plan import Manner
+from adapterhub_client.compose.engine.plan import Manner
 from adapterhub_client.errors import CompositionError
 
 from .conftest import fused, hidden, make_adapted, make_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adapterhub_client import compose
-from adapterhub_client.compose.blank import Blanks
+from adapterhub_client.compose.files.blank import Blanks
 from adapterhub_client.compose.methods import method
 
 from .conftest import make_adapted, make_model

@@ -9,7 +9,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from adapterhub_client import compose
-from adapterhub_client.compose import IncompatibleAdapter, folder
+from adapterhub_client.compose import IncompatibleAdapter
+from adapterhub_client.compose.files import folder
 from adapterhub_client.errors import (
     CompositionError,
     Corrupt,

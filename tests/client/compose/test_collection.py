@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adapterhub_client import compose
-from adapterhub_client.compose import archive
-from adapterhub_client.compose.collection import Collection
+from adapterhub_client.compose.files import archive
+from adapterhub_client.compose.files.collection import Collection
 from adapterhub_client.errors import Corrupt, NotAnAdapter
 
 from .conftest import fused, hidden, make_adapted, make_model

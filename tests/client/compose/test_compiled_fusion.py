@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from adapterhub_client import compose
-from adapterhub_client.compose.compiledfusion import CompiledFusion
+from adapterhub_client.compose.files.compiledfusion import CompiledFusion
 from adapterhub_client.errors import CompositionError, Corrupt, NotAnAdapter
 from adapterhub_client.formats import folder as formats
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from adapterhub_client.compose.fusion import FusionLayer, Member, Mixture
+from adapterhub_client.compose.engine.fusion import FusionLayer, Member, Mixture
 from adapterhub_client.compose.methods.bottleneck import BottleneckAdapter
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats

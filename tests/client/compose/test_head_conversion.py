@@ -5,9 +5,10 @@ import torch
 import transformers
 from torch import nn
 
-from adapterhub_client.compose import heads, sites
-from adapterhub_client.compose.checkpoint import fill, head_entries
+from adapterhub_client.compose import heads
+from adapterhub_client.compose.files.checkpoint import fill, head_entries
 from adapterhub_client.compose.heads.statics import REFUSED, STATICS
+from adapterhub_client.compose.sites import backbone as sites
 from adapterhub_client.errors import CompositionError
 
 LABELS = {"vocab_size": 96, "num_labels": 3}

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-import transformers
 
 from adapterhub_client import compose
 from adapterhub_client.errors import CompositionError
 
-from .conftest import BERT_LIKE, hidden, make_adapted, make_model, randomise
+from .conftest import hidden, make_adapted, make_model, randomise
 from .test_linear_layers import METHODS, loss_of, on_gpt2
 
 # Three of one kind, of one kind and several ranks, and of several kinds.
@@ -286,18 +285,3 @@ def test_a_stack_beside_a_fusion_is_possible(inputs):
     adapted.activate("stack(a, fuse(b, c))")
 
     assert (hidden(adapted, inputs) - without).abs().max() > 0.05
-
-
-def test_a_layer_that_is_called_with_something_else_refuses_copies(inputs):
-    config = transformers.DebertaV2Config(
-        **BERT_LIKE, relative_attention=True, pos_att_type=["p2c", "c2p"], share_att_key=True
-    )
-    torch.manual_seed(7)
-    adapted = compose.attach(transformers.DebertaV2Model(config).eval())
-    for name in "ab":
-        adapted.add(name, "lora")
-        randomise(adapted.adapters[name], seed=ord(name))
-    adapted.activate("parallel(a, b)")
-
-    with pytest.raises(CompositionError, match="1 rows, which are not 2 copies"):
-        adapted(**inputs)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from adapterhub_client import compose
 from adapterhub_client.compose.methods import linear
-from adapterhub_client.compose.spots import Projection
+from adapterhub_client.compose.sites.spots import Projection
 from adapterhub_client.errors import CompositionError
 
 from .conftest import BERT_LIKE, hidden, make_adapted, make_model, randomise

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from adapterhub_client.compose import lowrank, merging, thinning
+from adapterhub_client.compose.weights import lowrank, merging, thinning
 from adapterhub_client.errors import CompositionError
 
 from .conftest import hidden, make_adapted, randomise

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from adapterhub_client import compose
-from adapterhub_client.compose import rows, spots
+from adapterhub_client.compose.sites import rows, spots
 from adapterhub_client.errors import CompositionError
 
 from .conftest import hidden, make_adapted, make_model, randomise

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from adapterhub_client.compose import tensorfile
+from adapterhub_client.compose.files import tensorfile
 from adapterhub_client.errors import Corrupt
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.bool]

@@ -10,7 +10,7 @@ from adapterhub_client.compose.heads.foundation import foundation_of
 from adapterhub_client.compose.heads.head import Head
 from adapterhub_client.compose.heads.kinds import KINDS, build, config_of
 from adapterhub_client.compose.heads.statics import REFUSED, STATICS, Static
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 
 

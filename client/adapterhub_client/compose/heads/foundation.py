@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 
 Reads = Literal["first", "last", "eos"]
 

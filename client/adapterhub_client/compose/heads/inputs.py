@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adapterhub_client.compose.heads.context import NO_PROMPT, Inverse, PredictionContext
 from adapterhub_client.compose.heads.head import Head
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 
 # The number of dimensions of an input with choices: one more than without.

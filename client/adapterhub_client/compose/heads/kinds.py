@@ -18,7 +18,7 @@ from adapterhub_client.compose.heads import (
 )
 from adapterhub_client.compose.heads.foundation import Foundation, foundation_of
 from adapterhub_client.compose.heads.head import Head, Kind
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 
 _NEW_CAUSAL_LM = {"layers": 2, "activation_function": "gelu", "layer_norm": True, "bias": True}

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.linear import LinearAdapter, Operation, Target
-from adapterhub_client.compose.sites import Backbone
-from adapterhub_client.compose.spots import Projection
+from adapterhub_client.compose.sites.backbone import Backbone
+from adapterhub_client.compose.sites.spots import Projection
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import BitFit
 

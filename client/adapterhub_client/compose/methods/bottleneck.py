@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.engine.stream import Source, Stream, push, put, read
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods import invertible, phm
 from adapterhub_client.compose.methods.activation import activation
 from adapterhub_client.compose.methods.seed import seeded
-from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.spots import Slot
-from adapterhub_client.compose.stream import Source, Stream, push, put, read
+from adapterhub_client.compose.sites.backbone import Backbone, Place
+from adapterhub_client.compose.sites.spots import Slot
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Bottleneck
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose.frozen import Frozen
+from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.methods.linear import Target, weight_of
 
 Maps = Callable[[], tuple[Tensor, Tensor]]

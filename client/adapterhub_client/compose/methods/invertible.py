@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose.branches import Weights, linear
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.engine.branches import Weights, linear
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.activation import Activation, activation
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Bottleneck
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional, init
 from transformers.pytorch_utils import Conv1D
 
-from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.spots import Projection
+from adapterhub_client.compose.files.entry import Entry
+from adapterhub_client.compose.sites.backbone import Backbone, Place
+from adapterhub_client.compose.sites.spots import Projection
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Lora, MtlLora
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapterhub_client.compose.frozen import Frozen
+from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.methods.dora import Magnitude
 from adapterhub_client.compose.methods.linear import (
     Gate,

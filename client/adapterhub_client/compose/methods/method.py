@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods import (
     bitfit,
     bottleneck,
@@ -15,7 +15,7 @@ from adapterhub_client.compose.methods import (
     prompt,
     reft,
 )
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats import method as formats
 

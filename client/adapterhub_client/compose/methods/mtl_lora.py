@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import init
 
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods import linear
 from adapterhub_client.compose.methods.linear import NORMAL_STD, Target
 from adapterhub_client.compose.methods.lowrank import Factors, LowRankAdapter
 from adapterhub_client.compose.methods.seed import seeded
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import MtlLora
 

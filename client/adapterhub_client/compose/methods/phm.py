@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
-from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.frozen import Frozen
+from adapterhub_client.compose.engine.frozen import Frozen
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Bottleneck
 

@@ -8,13 +8,13 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.frozen import Frozen
+from adapterhub_client.compose.engine.frozen import Frozen
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.activation import Activation, activation
 from adapterhub_client.compose.methods.seed import seeded
 from adapterhub_client.compose.shelf import LoadedAdapter
-from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.spots import Attention
+from adapterhub_client.compose.sites.backbone import Backbone, Place
+from adapterhub_client.compose.sites.spots import Attention
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import PrefixTuning, Union
 

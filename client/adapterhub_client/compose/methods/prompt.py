@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.invertible import embedding_size
-from adapterhub_client.compose.sites import Backbone
+from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import PromptTuning
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapterhub_client.compose.branches import Weights, linear
-from adapterhub_client.compose.entry import Entry
-from adapterhub_client.compose.frozen import Frozen
+from adapterhub_client.compose.engine.branches import Weights, linear
+from adapterhub_client.compose.engine.frozen import Frozen
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.activation import Activation, activation
 from adapterhub_client.compose.methods.seed import seeded
-from adapterhub_client.compose.sites import Backbone, Place
-from adapterhub_client.compose.spots import Residual
+from adapterhub_client.compose.sites.backbone import Backbone, Place
+from adapterhub_client.compose.sites.spots import Residual
 from adapterhub_client.errors import CompositionError
 from adapterhub_client.formats.method import Reft
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import nn
 
-from adapterhub_client.compose.entry import Entry
+from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.linear import LowRankConfig, Target, open_gate
 from adapterhub_client.compose.methods.lowrank import Factors, LowRankAdapter
 from adapterhub_client.errors import CompositionError

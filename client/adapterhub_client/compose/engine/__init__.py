@@ -1,0 +1,1 @@
+"""Evaluates compositions inside a model: what is bound where, and what it computes there."""

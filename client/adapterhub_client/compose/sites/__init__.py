@@ -1,0 +1,1 @@
+"""Where adapters attach: the table of sites, and a model seen through its row."""

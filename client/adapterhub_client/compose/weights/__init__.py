@@ -1,0 +1,1 @@
+"""What is done with weights: merging, folding into the base, leaving out, pruning."""

@@ -57,7 +57,12 @@ def viewer() -> Viewer:
     """
     if "viewer" not in g:
         secret = _bearer(request)
+        is_first = "session" not in g
         g.viewer = ANONYMOUS if secret is None else viewer_of(session(), secret, now())
+        if is_first and secret is not None:
+            # Whoever writes takes a connection of his own: were this one kept as well, as many
+            # requests as the pool has connections would all wait for a second one.
+            session().rollback()
     return cast("Viewer", g.viewer)
 
 

@@ -116,12 +116,14 @@ class Database:
 
 def keep_blobs(session: Session) -> None:
     """Until this transaction ends no blob is taken away. SQLite has one writer anyway; PostgreSQL has to be asked."""
+    session.connection()  # a transaction begins with its first use, and only then is it SQLite's one writer
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock_shared(_BLOBS)))
 
 
 def take_blobs(session: Session) -> None:
     """Wait for every transaction that keeps blobs, and keep new ones waiting until this one ends."""
+    session.connection()
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_BLOBS)))
 

@@ -1,14 +1,14 @@
 """add repositories.
 
 Revision: 5a1c0d2e9f04
-After: 5a1c0d2e9f03
+After: 5a1c0d2e9f02
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "5a1c0d2e9f04"
-down_revision = "5a1c0d2e9f03"
+down_revision = "5a1c0d2e9f02"
 branch_labels = None
 depends_on = None
 

@@ -133,7 +133,7 @@ def test_garbage_collection_beside_publishing_takes_nothing_that_is_needed(
     done = threading.Event()
 
     def sweep() -> None:
-        while not done.is_set():
+        while not done.wait(0.02):
             garbage.sweep(hub.runtime)
 
     sweeper = threading.Thread(target=sweep)

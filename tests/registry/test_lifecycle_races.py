@@ -153,7 +153,7 @@ def test_c4_collection_beside_deletion_and_publishing_takes_nothing_that_is_need
     done = threading.Event()
 
     def sweep() -> None:
-        while not done.is_set():
+        while not done.wait(0.02):
             garbage.sweep(hub.runtime, wish)
 
     sweeper = threading.Thread(target=sweep)

@@ -3,9 +3,11 @@
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select
@@ -17,7 +19,7 @@ from adapterhub_registry.cli import main
 from adapterhub_registry.models import Blob, Upload
 from adapterhub_registry.service import garbage, integrity
 from adapterhub_registry.settings import SettingsRefused, from_environment
-from adapterhub_registry.storage import FolderStore
+from adapterhub_registry.storage import FolderStore, Stored
 
 FILES = make_files()
 
@@ -131,19 +133,72 @@ def test_garbage_collection_beside_publishing_takes_nothing_that_is_needed(
         path = store.folder / "blobs" / "sha256" / sha256(content)[:2] / sha256(content)
         os.utime(path, (0, 0))
     done = threading.Event()
+    sweeps: list[garbage.Swept] = []
 
     def sweep() -> None:
-        while not done.wait(0.02):
-            garbage.sweep(hub.runtime)
+        while not done.wait(0.01):
+            sweeps.append(garbage.sweep(hub.runtime))
 
     sweeper = threading.Thread(target=sweep)
     sweeper.start()
-    for files in folders:
-        hub.publish(token, make_manifest(files=files), files)
-    done.set()
-    sweeper.join()
+    try:
+        for files in folders:
+            hub.publish(token, make_manifest(files=files), files)
+    finally:
+        done.set()
+        sweeper.join()
 
+    assert sweeps
     assert list(integrity.check(hub.runtime)) == []
+
+
+class LookedThrough(FolderStore):
+    """Something happens between the listing of its blobs and what is done with the list."""
+
+    def __init__(self, folder: Path, meanwhile: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self.meanwhile = meanwhile
+
+    def blobs(self) -> Iterator[Stored]:
+        found = list(super().blobs())
+        self.meanwhile()
+        yield from found
+
+
+def test_old_bytes_that_an_upload_brings_anew_stay(hub: Hub, store: FolderStore) -> None:
+    token = hub.token("ukp")
+    content = FILES["adapter.safetensors"]
+    store.stage("lost", sha256(content), [content], len(content))
+    store.promote("lost", sha256(content), len(content))
+    hub.clock.moment = datetime.now(UTC) + timedelta(hours=26)
+    begun: list[wire.Upload] = []
+
+    def bring() -> None:
+        begun.append(hub.begin(token, make_manifest(files=FILES)))
+        path = f"/uploads/{begun[0].id}/blobs/{sha256(content)}"
+        assert hub.call("PUT", path, token, data=content).status_code == 204
+
+    passing = LookedThrough(store.folder, bring)
+    swept = garbage.sweep(msgspec.structs.replace(hub.runtime, store=passing))
+
+    assert swept.blobs == 0
+    assert sha256(content) not in {
+        target.sha256 for target in hub.begin(token, make_manifest(files=FILES)).missing
+    }
+
+
+def test_a_hold_ends_with_the_time_of_its_upload(hub: Hub, store: FolderStore) -> None:
+    token = hub.token("ukp")
+    hub.clock.moment = datetime.now(UTC)
+    upload = hub.begin(token, make_manifest(files=FILES))
+    content = FILES["README.md"]
+    hub.call("PUT", f"/uploads/{upload.id}/blobs/{sha256(content)}", token, data=content)
+
+    held = garbage.sweep(hub.runtime, garbage.Wish(grace=timedelta(hours=-1)))
+    hub.clock.moment += timedelta(hours=25)
+    let_go = garbage.sweep(hub.runtime, garbage.Wish(grace=timedelta(hours=-1)))
+
+    assert (held.blobs, let_go.blobs) == (0, 1)
 
 
 def test_lost_and_changed_bytes_are_found(hub: Hub, store: FolderStore) -> None:

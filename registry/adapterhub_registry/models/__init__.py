@@ -3,7 +3,7 @@
 from adapterhub_registry.models.account import Account, AuditEvent, Membership, Organization, Token
 from adapterhub_registry.models.adapter import Adapter, BaseModel, Task, Variant
 from adapterhub_registry.models.base import Model
-from adapterhub_registry.models.blob import Blob, Upload, VersionFile
+from adapterhub_registry.models.blob import Blob, BlobHold, Upload, UploadBlob, VersionFile
 from adapterhub_registry.models.imports import (
     Architecture,
     ImportedEntry,
@@ -38,6 +38,7 @@ __all__ = [
     "AuditEvent",
     "BaseModel",
     "Blob",
+    "BlobHold",
     "Dataset",
     "DownloadDay",
     "Head",
@@ -68,6 +69,7 @@ __all__ = [
     "Token",
     "Tombstone",
     "Upload",
+    "UploadBlob",
     "Variant",
     "Version",
     "VersionFile",

@@ -44,6 +44,15 @@ class Upload(Model):
     version_id: Mapped[int | None] = mapped_column(ForeignKey("version.id"))
 
 
+class BlobHold(Model):
+    """Bytes that somebody is about to bring: they are not garbage until this moment, here or not."""
+
+    __tablename__ = "blob_hold"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    until: Mapped[datetime] = mapped_column(index=True)
+
+
 class UploadBlob(Model):
     """A small blob that an upload has brought: whoever brought it need not send it again, and may commit it."""
 

@@ -34,7 +34,7 @@ from adapterhub_registry.models import (
     Version,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, bundle, indexing, recording, rules
+from adapterhub_registry.service import audit, bundle, holding, indexing, recording, rules
 from adapterhub_registry.storage import BlobMissing
 
 IMPORTER = "bundle-import"
@@ -76,6 +76,7 @@ def take(runtime: Runtime, path: Path, trusted: dict[str, Any], told: bundle.Tol
     seal = examine(runtime, path, trusted, told)
     blobs = size_bytes = versions = 0
     left_out: list[str] = []
+    holding.hold_now(runtime, [blob.sha256 for blob in seal.index.blobs])
     for entry, content in bundle.read(path, seal):
         if entry.version is None:
             if not _has(runtime, entry):

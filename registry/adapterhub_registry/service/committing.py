@@ -36,7 +36,7 @@ from adapterhub_registry.models import (
     RepositoryRef,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, publishing, repository, rules, standing
+from adapterhub_registry.service import audit, holding, publishing, repository, rules, standing
 from adapterhub_registry.service.repository import MAIN, Entry, Snapshot, Tree, View
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
 
@@ -143,6 +143,7 @@ def head(runtime: Runtime, viewer: Viewer, place: tuple[str, str]) -> Done:
 
 def keep(runtime: Runtime, chunks: Iterable[bytes], sha256: str, size_bytes: int) -> None:
     """Make a blob of bytes that came with a request."""
+    holding.hold_now(runtime, [sha256])
     try:
         runtime.store.put(sha256, chunks, size_bytes)
     except BlobCorrupt as error:
@@ -305,6 +306,7 @@ def _arrived_bytes(runtime: Runtime, viewer: Viewer, view: View, change: Added) 
     upload = staging(viewer.account_id or 0, view.full_name, change.sha256)
     staged = runtime.store.staged_bytes(upload, change.sha256)
     if staged is not None and change.size_bytes in {None, staged}:
+        holding.hold_now(runtime, [change.sha256])
         try:
             runtime.store.promote(upload, change.sha256, staged)
         except BlobCorrupt as error:
@@ -335,7 +337,7 @@ def _done_before(
 
 
 def _require_blobs(runtime: Runtime, changes: Iterable[Added | Removed]) -> None:
-    """Garbage collection may have taken a blob between its hash and the transaction."""
+    """Bytes may have been lost between their hash and the transaction."""
     gone = []
     for change in changes:
         if isinstance(change, Added):

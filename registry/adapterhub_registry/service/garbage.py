@@ -1,8 +1,8 @@
 """Remove what nothing needs: expired uploads, staged bytes, and blobs that nothing holds.
 
 It may run beside uploads. What is younger than the grace period is left alone, and whether older bytes are needed is
-decided in the database: a publish keeps every blob from being taken until its transaction ends, and looks once more
-whether its blobs are there.
+decided in the database: whoever will bring bytes holds them before the first one moves (`holding`), and a publish
+keeps every blob from being taken until its transaction ends.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from adapterhub_registry.database import take_blobs
 from adapterhub_registry.models import Blob, RepositoryBlob, Upload, VersionFile
 from adapterhub_registry.runtime import Runtime
+from adapterhub_registry.service import holding
 from adapterhub_registry.storage import Stored
 
 _AT_ONCE = 500
@@ -66,6 +67,7 @@ def _uploads(runtime: Runtime, before: datetime, *, dry_run: bool) -> int:
         return len(stale)
     with runtime.database.writing() as session:
         session.execute(delete(Upload).where(Upload.expires_at < runtime.clock()))
+        holding.release(session, runtime.clock())
     for upload in stale:
         runtime.store.discard(upload)
     runtime.store.sweep(before)
@@ -75,12 +77,12 @@ def _uploads(runtime: Runtime, before: datetime, *, dry_run: bool) -> int:
 def _unheld(runtime: Runtime, old: Sequence[Stored]) -> list[Stored]:
     """Those that nothing seems to hold: most blobs are held, and need no transaction of their own to find out."""
     with runtime.database.reading() as session:
-        held = _held(session, [each.sha256 for each in old])
+        held = _held(session, [each.sha256 for each in old], runtime.clock())
     return [each for each in old if each.sha256 not in held]
 
 
-def _held(session: Session, digests: Sequence[str]) -> set[str]:
-    found: set[str] = set()
+def _held(session: Session, digests: Sequence[str], now: datetime) -> set[str]:
+    found = holding.held(session, digests, now)
     for holder in (VersionFile, RepositoryBlob):
         found.update(session.scalars(select(holder.sha256).where(holder.sha256.in_(digests))))
     return found
@@ -89,12 +91,11 @@ def _held(session: Session, digests: Sequence[str]) -> set[str]:
 def _forget(runtime: Runtime, sha256: str) -> bool:
     """Remove a blob and its row where nothing holds it; say whether it went.
 
-    A publish may have found these very bytes a moment ago. So they go within the transaction, and a publish looks
-    once more whether its blobs are there within its own.
+    The bytes go within the transaction: whoever will bring them anew has said so before, or waits until it ends.
     """
     with runtime.database.writing() as session:
         take_blobs(session)
-        if _held(session, [sha256]):
+        if _held(session, [sha256], runtime.clock()):
             return False
         session.execute(delete(Blob).where(Blob.sha256 == sha256))
         runtime.store.remove(sha256)

@@ -30,10 +30,9 @@ from adapterhub_registry.errors import (
     UploadIncomplete,
     UploadNotFound,
 )
-from adapterhub_registry.models import Blob, Upload, Variant, Version, VersionFile
-from adapterhub_registry.models.blob import UploadBlob
+from adapterhub_registry.models import Blob, Upload, UploadBlob, Variant, Version, VersionFile
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import receiving, recording, representation, rules, shapes
+from adapterhub_registry.service import holding, receiving, recording, representation, rules, shapes
 from adapterhub_registry.service.visibility import open_files, readable, require_role, require_scope
 from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
@@ -193,6 +192,7 @@ def _begun(
             expires_at=now + runtime.upload_lifetime,
         )
         session.add(upload)
+    holding.hold(session, blob_sizes(draft.manifest), upload.expires_at)
     version = session.scalar(select(Version).filter_by(digest=digest))
     if version is not None:
         upload.version_id = version.id
@@ -353,7 +353,7 @@ def _settle(
 
 
 def _require_blobs(runtime: Runtime, manifest: wire.Manifest) -> None:
-    """Garbage collection may have taken a blob between its hash and the transaction."""
+    """Bytes may have been lost between their hash and the transaction."""
     blobs = list(blob_sizes(manifest))
     sizes = _side_by_side(lambda sha256: _size(runtime, sha256), blobs)
     gone = [sha256 for sha256, size_bytes in zip(blobs, sizes, strict=True) if size_bytes is None]

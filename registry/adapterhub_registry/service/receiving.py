@@ -11,7 +11,7 @@ from adapterhub_client import wire
 from adapterhub_registry.database import ensure_all
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import BadRequest, ContentRefused, UploadNotFound
-from adapterhub_registry.models.blob import UploadBlob
+from adapterhub_registry.models import UploadBlob
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import publishing
 from adapterhub_registry.service.visibility import require_scope

@@ -68,7 +68,9 @@ def predict_rows(
             undo = own.inverse.of_rows(part, outputs.last_hidden_state.shape[0])
             own = own._replace(inverse=undo)  # noqa: PLW2901 - the same context, for fewer rows
         answers.append(heads[index].predict(rows, own.of_head(index)))
-    losses = [loss for loss in (answer.get("loss") for answer in answers) if loss is not None]
+    losses = [
+        loss for loss in (getattr(answer, "loss", None) for answer in answers) if loss is not None
+    ]
     return MultiHeadOutput(loss=sum(losses) if losses else None, heads=tuple(answers))
 
 

@@ -43,6 +43,13 @@ check: $(INSTALLED) ## lint, format, types and layers
 bench: $(INSTALLED) ## print the benchmark tables (ratios, side by side in one run)
 	@$(BIN)/python -m pytest -m benchmark -s -q tests/benchmarks
 
+.PHONY: upgrade
+upgrade: ## take the newest version of everything but torch, and write constraints.txt anew
+	@grep -E '^(#|torch==)' constraints.txt > constraints.new
+	@$(PIP) install --quiet --upgrade --upgrade-strategy eager --constraint constraints.new --editable ".[all]" --group dev
+	@$(PIP) freeze --exclude-editable --exclude pip --exclude setuptools | grep -v '^torch==' >> constraints.new
+	@mv constraints.new constraints.txt
+
 .PHONY: wheel
 wheel: $(INSTALLED) ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist .

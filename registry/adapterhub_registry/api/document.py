@@ -6,6 +6,7 @@ writes `application/json`.
 """
 
 from collections import defaultdict
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -122,6 +123,9 @@ def generate(app: Flask) -> dict[str, Any]:
                 if int(status) >= errors.BadRequest.status and "application/json" in content:
                     response["content"] = {MEDIA_TYPE: content["application/json"]}
     _describe_bytes(document["paths"])
+    for schema in document["components"]["schemas"].values():
+        if "description" in schema:  # a docstring, which not every msgspec frees of its indentation
+            schema["description"] = cleandoc(schema["description"])
     document["paths"] = dict(sorted(document["paths"].items()))
     document["components"]["schemas"] = dict(sorted(document["components"]["schemas"].items()))
     return document

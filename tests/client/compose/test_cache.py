@@ -6,6 +6,7 @@ import transformers
 from torch import nn
 
 from adapterhub_client import compose
+from adapterhub_client.compose import caches
 
 from .conftest import randomise
 from .peer_kinds import ARCHITECTURES
@@ -66,7 +67,7 @@ def in_steps(adapted, ids, kind, **of_all):
         options = {}
         for name, value in of_all.items():
             options[name] = value[:, :end] if name == "attention_mask" else value[:, begin:end]
-        inputs = {"input_ids": ids[:, begin:end], "past_key_values": cache, "use_cache": True}
+        inputs = {"input_ids": ids[:, begin:end], caches.NAME: cache, "use_cache": True}
         said.append(adapted(**inputs, **options).logits)
     return torch.cat(said, dim=1)
 
@@ -133,10 +134,10 @@ def test_a_decoder_beside_an_encoder_counts_its_own_cache(architecture, method, 
                 encoder_outputs=encoded,
                 attention_mask=inputs.get("attention_mask"),
                 decoder_input_ids=answer[:, at : at + 1],
-                past_key_values=cache,
+                **{caches.NAME: cache},
                 use_cache=True,
             )
-            cache = out.past_key_values
+            cache = out[caches.NAME]
             said.append(out.logits)
 
     torch.testing.assert_close(torch.cat(said, dim=1), whole, atol=1e-5, rtol=0)

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from adapterhub_client import compose
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.sites import rows, spots
 from adapterhub_client.errors import CompositionError
 
@@ -95,7 +96,7 @@ def test_with_a_cache_the_prefix_stays_in_front(inputs):
 
     with torch.no_grad():
         first = adapted(input_ids=ids[:, :6], use_cache=True)
-        then = adapted(input_ids=ids[:, 6:], past_key_values=first.past_key_values)
+        then = adapted(input_ids=ids[:, 6:], **{caches.NAME: first[caches.NAME]})
 
     torch.testing.assert_close(then.last_hidden_state, whole[:, 6:], atol=1e-5, rtol=0)
 

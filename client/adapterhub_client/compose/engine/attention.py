@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.engine.branches import acting, child_sizes, row_index
 from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.engine.hooks import Handle, Hooks
@@ -41,7 +42,6 @@ from adapterhub_client.errors import CompositionError
 
 NAME = "adapterhub_prefixes"
 HIDDEN = "hidden_states"
-CACHE = "past_key_values"
 
 
 # The numbers of the children on the way to a block.
@@ -316,7 +316,7 @@ class AttentionHooks:
     def _record(self, _module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         if self._own.gated:
             self._hidden = args[0] if args else options[HIDDEN]
-        cache = options.get(CACHE)
+        cache = caches.given(options)
         if self._bias is not None:
             past = 0 if cache is None else cache.get_seq_length(self._module.layer_idx)
             # Static caches hand out the counter that they go on counting with.

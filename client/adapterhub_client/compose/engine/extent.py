@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 
-CACHE = "past_key_values"
 MASK = "attention_mask"
 MASK_BESIDE = "encoder_attention_mask"
 STATES_BESIDE = "encoder_hidden_states"
@@ -68,7 +68,7 @@ class Extent:
         self._real = _real_tokens(self._given(MASK, (args, options)))
 
     def _length_of_cache(self, args: tuple[Any, ...], options: dict[str, Any]) -> int | Tensor:
-        cache = self._given(CACHE, (args, options))
+        cache = caches.given(options | {caches.NAME: self._given(caches.NAME, (args, options))})
         length: int | Tensor = 0 if cache is None else cache.get_seq_length()
         # Static caches hand out the counter that they go on counting with.
         return length.clone() if isinstance(length, Tensor) else length

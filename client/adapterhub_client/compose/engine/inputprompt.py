@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.sites.backbone import Backbone
 
 # What `generate` counts without the prompt; a model that is not told counts by itself.
@@ -51,7 +52,7 @@ class InputPromptHooks:
         if mask is not None:
             changed["attention_mask"] = self._prompts.seen(mask)
         changed |= {name: None for name in _COUNTED if named.get(name) is not None}
-        cache = named.get("past_key_values")
+        cache = caches.given(named)
         if cache is None or not cache.get_seq_length():
             changed |= {"input_ids": None, "inputs_embeds": self._embedded(named)}
             if types is not None:

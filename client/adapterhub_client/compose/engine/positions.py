@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.engine.hooks import Hooks
 from adapterhub_client.compose.engine.plan import Plan
 from adapterhub_client.compose.expression import (
@@ -23,7 +24,6 @@ from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.errors import CompositionError
 
 POSITIONS = "position_ids"
-CACHE = "past_key_values"
 
 
 class PositionHooks:
@@ -52,7 +52,8 @@ class PositionHooks:
         return (), named if positions is None else named | {POSITIONS: positions}
 
     def _positions(self, named: Mapping[str, Any]) -> Tensor | None:
-        given, tokens, cache = (named.get(name) for name in (POSITIONS, "input_ids", CACHE))
+        given, tokens = (named.get(name) for name in (POSITIONS, "input_ids"))
+        cache = caches.given(named)
         if given is not None:
             moved: Tensor = given + self._length
             return moved

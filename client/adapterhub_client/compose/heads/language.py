@@ -11,6 +11,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import ModelOutput
 
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.heads.context import PredictionContext
 from adapterhub_client.compose.heads.head import Head
 from adapterhub_client.compose.heads.output import output_of
@@ -31,7 +32,7 @@ def continue_text(head: Head, outputs: Any, context: PredictionContext) -> Model
         outputs,
         loss=_loss(head, logits, context),
         logits=logits,
-        past_key_values=getattr(outputs, "past_key_values", None),
+        **{caches.NAME: getattr(outputs, caches.NAME, None)},
     )
 
 

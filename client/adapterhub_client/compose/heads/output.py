@@ -5,10 +5,12 @@ from typing import Any
 from transformers.modeling_outputs import Seq2SeqModelOutput
 from transformers.utils.generic import ModelOutput
 
+from adapterhub_client.compose import caches
+
 # Written out, since compilers do not follow `dataclasses.fields`.
 BESIDE: tuple[str, ...] = ("hidden_states", "attentions")
 BESIDE_DECODER = (
-    "past_key_values",
+    caches.NAME,
     "decoder_hidden_states",
     "decoder_attentions",
     "cross_attentions",

@@ -8,6 +8,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from adapterhub_client.compose import caches
 from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.files.entry import Entry
 from adapterhub_client.compose.methods.activation import Activation, activation
@@ -277,7 +278,7 @@ def _require_positions(backbone: Backbone) -> None:
     why = None
     if backbone.decoder is not None:
         why = "PEFT gives one to the decoder alone"
-    elif not {"position_ids", "past_key_values"} <= set(names):
+    elif not {"position_ids", caches.NAME} <= set(names):
         why = "they do not take positions and a cache"
     elif slides:
         why = "their attention slides past a prefix"

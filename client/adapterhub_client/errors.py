@@ -34,6 +34,8 @@ class HubError(Exception):
     hint: str | None = None
     problem: "Problem | None" = None
     """what the hub answered, where it was the hub that refused"""
+    request_id: str | None = None
+    """under which the hub's log has that request"""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

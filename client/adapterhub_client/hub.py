@@ -42,6 +42,8 @@ from adapterhub_client.wire import (
     Manifest,
     Relations,
     Resolution,
+    SignInRequest,
+    Token,
     Upload,
     UploadDraft,
     Version,
@@ -49,6 +51,7 @@ from adapterhub_client.wire import (
 )
 
 API = "/api/v1"
+_JSON = {"Content-Type": "application/json"}
 UNKNOWN_DISTANCE = 10**9
 
 
@@ -93,6 +96,15 @@ class Hub:
     def whoami(self) -> Account:
         """Say who the token speaks for."""
         return self._transport.request("GET", f"{API}/whoami", Account)
+
+    def sign_in(self, request: SignInRequest) -> Token:
+        """Get a token for a name and a password; its secret is in the answer.
+
+        Raises:
+            NotAllowed: They do not go together.
+        """
+        body = msgspec.json.encode(request)
+        return self._transport.request("POST", f"{API}/sign-in", Token, content=body, headers=_JSON)
 
     def search(
         self, query: str = "", *, limit: int = 20, after: str | None = None, **facets: str | None
@@ -280,9 +292,8 @@ class Hub:
             manifest = publication.manifest(wanted, content, sources, details or Details(), run)
             draft = UploadDraft(manifest=manifest, private=bool(details and details.private))
             body = msgspec.json.encode(draft)
-            headers = {"Content-Type": "application/json"}
             begun = self._transport.request(
-                "POST", f"{API}/uploads", Upload, content=body, headers=headers
+                "POST", f"{API}/uploads", Upload, content=body, headers=_JSON
             )
             if begun.published:
                 return begun.published

@@ -20,6 +20,10 @@ Progress = Callable[[int], None]
 TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 ATTEMPTS = 5
 CHUNK_BYTES = 1 << 20
+PATIENCE_SECONDS = 20.0
+"""the longest pause that a hub may ask for before the same is tried again"""
+PASSING = {429, 502, 503, 504}
+"""answers that may be another one the next time"""
 
 # By the problem's stable code first, then by status.
 REFUSALS: dict[str | int, type[HubError]] = {
@@ -192,23 +196,38 @@ class Transport:
                 detail=f"{address} answered {response.status_code} {response.reason_phrase}.",
                 code="",
             )
-        if response.status_code in {429, 502, 503, 504}:
-            return _Lost(problem.detail)
+        request_id = response.headers.get("X-Request-Id")
+        if response.status_code in PASSING:
+            lost = _Lost(problem.detail)
+            lost.request_id, lost.pause_seconds = request_id, _pause(response)
+            return lost
         kind = REFUSALS.get(problem.code) or REFUSALS.get(response.status_code)
         if kind is None:
             kind = Unreachable if response.is_server_error else errors.UsageError
         error = kind("\n".join([problem.detail, *(f"- {reason}" for reason in problem.reasons)]))
         error.hint = _hint(problem) or error.hint
-        error.problem = problem
+        error.problem, error.request_id = problem, request_id
         return error
 
 
 class _Lost(Unreachable):
-    """A failure that may pass: worth another try."""
+    """A failure that may pass: worth another try, after the pause that the hub asked for."""
+
+    pause_seconds: float | None = None
 
 
-def _is_passing(error: Exception) -> bool:
-    return isinstance(error, _Lost)
+def _is_passing(error: Exception) -> bool | float:
+    """Whether to try again, or after how many seconds; nobody waits for long without a word."""
+    if not isinstance(error, _Lost):
+        return False
+    if error.pause_seconds is None:
+        return True
+    return error.pause_seconds if error.pause_seconds <= PATIENCE_SECONDS else False
+
+
+def _pause(response: httpx2.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None
 
 
 def _hint(problem: Problem) -> str | None:

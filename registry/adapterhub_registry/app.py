@@ -1,11 +1,12 @@
 """The composition root: the only place that chooses implementations."""
 
 from flask import Flask, Response, request
-from sqlalchemy import text
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from adapterhub_registry import api, huggingface, telemetry, web
+from adapterhub_registry import api, health, huggingface, ratelimit, telemetry, web
 from adapterhub_registry import request as requests
 from adapterhub_registry.api import problem
+from adapterhub_registry.draining import Drained
 from adapterhub_registry.errors import InvalidRequest
 from adapterhub_registry.legacy import routes as legacy
 from adapterhub_registry.runtime import Clock, open_runtime, utc_now
@@ -44,19 +45,18 @@ def create_app(
     telemetry.register(app)
     app.before_request(_refuse_nul)
     app.after_request(_secure)
-    app.add_url_rule("/healthz", "healthz", _healthz)
+    health.register(app)
     api.register(app)
     problem.register(app)
     web.register(app)
     app.register_blueprint(legacy.blueprint)
     huggingface.register(app)
+    ratelimit.register(app, settings)
+    app.wsgi_app = Drained(app.wsgi_app)  # type: ignore[method-assign]
+    if settings.proxies:
+        count = settings.proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
     return app
-
-
-def _healthz() -> dict[str, str]:
-    """The database answers."""
-    requests.session().execute(text("SELECT 1"))
-    return {"status": "ok"}
 
 
 def _refuse_nul() -> None:

@@ -1,7 +1,12 @@
 """The command `adapterhub-registry`; what its commands do is in `operations.py`, loaded when one runs."""
 
 import json
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +17,7 @@ import msgspec
 from adapterhub_client import wire
 
 _FAULTY = 65
+_COUNTED = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class _Group(click.Group):
@@ -47,8 +53,9 @@ def serve(host: str, port: int, workers: int) -> None:
 
     On SQLite it migrates by itself; on PostgreSQL run `adapterhub-registry migrate` first.
     """
-    operations = _operations()
-    operations.serve(operations.Address(host, port, workers), _welcome, _announce)
+    with _counting_together():
+        operations = _operations()
+        operations.serve(operations.Address(host, port, workers), _welcome, _announce)
 
 
 @main.command()
@@ -70,6 +77,17 @@ def create_account(name: str, *, admin: bool) -> None:
     """Make an account, and the organization of its own name."""
     _operations().create_account(name, is_admin=admin)
     click.echo(f"Created the account `{name}`", err=True)
+
+
+@account.command("password")
+@click.argument("name")
+@click.password_option(help="Without it, it is asked for.", envvar="ADAPTERHUB_NEW_PASSWORD")
+def set_password(name: str, password: str) -> None:
+    """Set the password of an account, for the pages and for `adapterhub-client login --name`."""
+    _operations().set_password(name, password)
+    click.echo(
+        f"Set the password of `{name}`; browsers it was signed in with are signed out", err=True
+    )
 
 
 @main.group()
@@ -153,6 +171,26 @@ def fsck(sample: float, *, strict: bool, as_json: bool) -> None:
     )
     if found.faults or (strict and found.unknown):
         sys.exit(_FAULTY)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def backup(folder: Path) -> None:
+    """Copy database and blobs into FOLDER while the registry serves; the next time only what is new."""
+    made = _operations().save(folder, _progress)
+    click.echo(f"Saved {made.versions} versions and {made.blobs} blobs ({made.size_bytes} bytes)")
+    for sha256 in made.missing:
+        click.echo(f"warning: the store has lost {sha256}", err=True)
+    if made.missing:
+        sys.exit(_FAULTY)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def restore(folder: Path) -> None:
+    """Bring back what `backup` saved in FOLDER, into an empty database and into any store."""
+    held = _operations().restore(folder, _progress)
+    click.echo(f"Restored {held.versions} versions and {held.blobs} blobs, saved {held.made_at}")
 
 
 @main.command("import-hub")
@@ -283,6 +321,18 @@ def import_bundle(file: Path, trust: tuple[Path, ...], *, dry_run: bool, as_json
 def openapi() -> None:
     """Print the OpenAPI document of the API."""
     click.echo(json.dumps(_operations().document(), indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _counting_together() -> Iterator[None]:
+    """A folder in which all workers count: it has to be known before anything is imported that counts."""
+    folder, owner = tempfile.mkdtemp(prefix="adapterhub-metrics-"), os.getpid()
+    os.environ.setdefault(_COUNTED, folder)
+    try:
+        yield
+    finally:
+        if os.getpid() == owner:  # a worker ends here too
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _operations() -> ModuleType:

@@ -16,7 +16,17 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, Select, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
@@ -26,6 +36,7 @@ from sqlalchemy.pool import StaticPool
 from adapterhub_registry.models import Model
 
 _WRITES = "adapterhub_writes"
+_AT_ONCE = "at once"
 _BUSY_SECONDS = 60
 _RECYCLE_SECONDS = 1800
 _RUSH = 3
@@ -89,6 +100,15 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """A session whose changes are committed together at the end, or not at all."""
         with self._write.begin() as session:
+            yield session
+
+    @contextmanager
+    def writing_at_once(self) -> Iterator[Session]:
+        """The same for what is not worth waiting for: DBAPIError where another one writes."""
+        engine = self.engine.execution_options(**{_WRITES: _AT_ONCE})
+        with Session(engine) as session, session.begin():
+            if engine.dialect.name == "postgresql":
+                session.execute(text("SET LOCAL lock_timeout = '50ms'"))
             yield session
 
     def transact(self, work: Callable[[Session], Result]) -> Result:
@@ -198,4 +218,11 @@ def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if writes != _AT_ONCE:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        return
+    connection.exec_driver_sql("PRAGMA busy_timeout = 0")
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")

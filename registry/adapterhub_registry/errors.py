@@ -4,8 +4,12 @@ RegistryError
 ├── BadRequest 400 ── MalformedBody
 ├── Unauthorized 401
 │   ├── TokenRequired               nobody is signed in
-│   └── WrongToken                  unknown, expired or revoked
+│   ├── WrongToken                  unknown, expired or revoked
+│   └── WrongPassword               no account has this name and this password
 ├── Forbidden 403
+│   ├── ForeignRequest              a page of another site sent it
+│   ├── TokenElsewhere              the token is for other organizations
+│   ├── NotOperator                 only administrators of the registry may
 │   ├── MissingScope                the token does not reach this far
 │   ├── MissingRole                 the account may not do this in that organization
 │   └── Gated                       the files are for members of the organization
@@ -14,7 +18,7 @@ RegistryError
 │   │   └── OnlyDraft               a repository that no version has come of
 │   ├── VersionNotFound
 │   ├── {Repository,Revision,Entry}NotFound                 as Hugging Face clients see adapters
-│   └── {Base,Blob,Manifest,Alias,Organization,Account,Token,Upload,Route}NotFound
+│   └── {Base,Blob,Manifest,Alias,Organization,Account,Token,Invitation,Upload,Route}NotFound
 ├── MethodNotAllowed 405
 ├── Conflict 409
 │   ├── Ambiguous, NoVariantForBase, NoVariantForConfig     with the candidates
@@ -28,24 +32,32 @@ RegistryError
 ├── Yanked, Deleted 410
 ├── StaleParent 412                 a commit on what is no longer the newest
 ├── TooLarge 413
+│   └── QuotaExceeded               the organization has no room
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
 ├── Unprocessable 422
 │   ├── InvalidRequest              a body or a query that does not fit its schema
 │   ├── MalformedName               a reference or a name outside the grammar
+│   ├── PasswordRefused             too short, or the account's own name
 │   ├── ManifestRefused             every broken rule is listed
 │   ├── BundleRefused               a file of another registry that is not what was signed
 │   └── ContentRefused              bytes that are not what they claim
+├── TooManyRequests 429             with the seconds to wait
 ├── InternalError 500
 ├── NotOffered 501                  a part of the Hugging Face protocol that is not for adapters
-└── Unavailable 503 ── StoreFailed  the blob store fails, or lost bytes
+└── Unavailable 503
+    ├── NotReady                    what `/readyz` found
+    └── StoreFailed                 the blob store fails, or lost bytes
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import ClassVar
 
 from adapterhub_client.wire import Problem, Recorded, Scope, Tombstone, Version
+
+_RETRY_SECONDS = 5
 
 
 class RegistryError(Exception):
@@ -62,6 +74,11 @@ class RegistryError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What the answer says beside its body."""
+        return {}
 
     @property
     def problem(self) -> Problem:
@@ -101,6 +118,11 @@ class Unauthorized(RegistryError):
     status = 401
     code = "unauthorized"
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """How to say who one is."""
+        return {"WWW-Authenticate": 'Bearer realm="adapterhub"'}
+
 
 class TokenRequired(Unauthorized):
     """This needs a token."""
@@ -120,6 +142,15 @@ class WrongToken(Unauthorized):
         super().__init__("The token is unknown, expired or revoked.")
 
 
+class WrongPassword(Unauthorized):
+    """Name and password do not go together: which of them is wrong is not said."""
+
+    code = "wrong_password"
+
+    def __init__(self) -> None:
+        super().__init__("No account has this name and this password.")
+
+
 class Forbidden(RegistryError):
     """Who is asking may not do this."""
 
@@ -135,6 +166,34 @@ class MissingScope(Forbidden):
     def __init__(self, scope: Scope) -> None:
         super().__init__(f"The token lacks the scope {scope!r}.")
         self.scope = scope
+
+
+class ForeignRequest(Forbidden):
+    """A change that a page of another site asks for, with the cookie of whoever reads that page."""
+
+    code = "foreign_request"
+
+    def __init__(self) -> None:
+        super().__init__("The request does not come from a page of this registry.")
+
+
+class TokenElsewhere(Forbidden):
+    """The token is for some organizations, and this is not one of them."""
+
+    code = "token_elsewhere"
+
+    def __init__(self, organization: str, organizations: Sequence[str]) -> None:
+        listed = ", ".join(map(repr, organizations))
+        super().__init__(f"The token is for {listed} only, not for {organization!r}.")
+
+
+class NotOperator(Forbidden):
+    """Only administrators of the whole registry may."""
+
+    code = "not_operator"
+
+    def __init__(self) -> None:
+        super().__init__("This is for administrators of the registry.")
 
 
 class MissingRole(Forbidden):
@@ -262,6 +321,17 @@ class TokenNotFound(NotFound):
 
     def __init__(self, token_id: int) -> None:
         super().__init__(f"You have no token {token_id}.")
+
+
+class InvitationNotFound(NotFound):
+    """No invitation has this id or this secret, or it has been accepted, revoked or expired."""
+
+    code = "invitation_not_found"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such invitation, or it was accepted or revoked, or it has expired."
+        )
 
 
 class UploadNotFound(NotFound):
@@ -511,6 +581,12 @@ class TooLarge(RegistryError):
     code = "too_large"
 
 
+class QuotaExceeded(TooLarge):
+    """The organization has no room for it."""
+
+    code = "quota_exceeded"
+
+
 class UnsupportedMediaType(RegistryError):
     """The body must be JSON."""
 
@@ -531,6 +607,11 @@ class RangeNotSatisfiable(RegistryError):
         super().__init__(f"The range lies outside the {size_bytes} bytes there are.")
         self.size_bytes = size_bytes
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """How many bytes there are."""
+        return {"Content-Range": f"bytes */{self.size_bytes}"}
+
 
 class Unprocessable(RegistryError):
     """The request can be read, but not accepted."""
@@ -543,6 +624,12 @@ class InvalidRequest(Unprocessable):
     """A body or a query does not fit its schema."""
 
     code = "invalid_request"
+
+
+class PasswordRefused(Unprocessable):
+    """A password that is not taken; the sentence says why."""
+
+    code = "password_refused"
 
 
 class MalformedName(Unprocessable):
@@ -577,6 +664,22 @@ class ContentRefused(Unprocessable):
         self.reasons = tuple(reasons)
 
 
+class TooManyRequests(RegistryError):
+    """It was asked for too often; `retry_seconds` is how long to wait."""
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, what: str, retry_seconds: float) -> None:
+        self.retry_seconds = max(1, math.ceil(retry_seconds))
+        super().__init__(f"Too many {what}: try again in {self.retry_seconds} s.")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to try again."""
+        return {"Retry-After": str(self.retry_seconds)}
+
+
 class InternalError(RegistryError):
     """A fault of the registry; the log has it under the request id."""
 
@@ -596,6 +699,21 @@ class Unavailable(RegistryError):
 
     status = 503
     code = "unavailable"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to try again."""
+        return {"Retry-After": str(_RETRY_SECONDS)}
+
+
+class NotReady(Unavailable):
+    """This server cannot answer requests now; `reasons` say what it lacks."""
+
+    code = "not_ready"
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("The registry is not ready.")
+        self.reasons = tuple(reasons)
 
 
 class StoreFailed(Unavailable):

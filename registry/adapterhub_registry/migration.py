@@ -32,10 +32,17 @@ def downgrade(database: Database, revision: str) -> None:
 
 
 def is_current(database: Database) -> bool:
-    """Whether the database has the newest revision."""
-    newest = ScriptDirectory(str(_folder())).get_current_head()
+    """Whether the database has all that this program reads: the newest revision that it knows, or a later one.
+
+    While a registry is upgraded, programs from before serve on a database that is ahead of them.
+    """
+    scripts = ScriptDirectory(str(_folder()))
     with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision() == newest
+        revision = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in scripts.walk_revisions()}
+    return revision is not None and (
+        revision == scripts.get_current_head() or revision not in known
+    )
 
 
 def _alone(database: Database) -> Connection:

@@ -22,6 +22,7 @@ from adapterhub_registry.runtime import Runtime, open_runtime
 from adapterhub_registry.server import Address, run
 from adapterhub_registry.service import account as accounts
 from adapterhub_registry.service import (
+    backup,
     bundle,
     bundle_import,
     garbage,
@@ -30,8 +31,10 @@ from adapterhub_registry.service import (
     signing,
 )
 from adapterhub_registry.service import export as exporting
+from adapterhub_registry.service import organization as organizations
+from adapterhub_registry.service import token as tokens
 from adapterhub_registry.settings import SettingsRefused, from_environment
-from adapterhub_registry.storage import StoreUnreachable
+from adapterhub_registry.storage import BlobCorrupt, BlobMissing, StoreUnreachable
 
 _TOLD_EVERY = 1000
 
@@ -77,13 +80,19 @@ def create_token(name: str, asked: wire.TokenRequest) -> str:
     """Make a token for an account; its secret."""
     with opened() as runtime, runtime.database.writing() as session:
         row = accounts.find_account(session, name)
-        return accounts.issue_token(session, row, asked, runtime.clock())[1]
+        return tokens.issue(session, row, asked, runtime.clock())[1]
+
+
+def set_password(name: str, password: str) -> None:
+    """Set the password of an account; every browser it is signed in with is signed out."""
+    with opened() as runtime, runtime.database.writing() as session:
+        accounts.give_password(session, name, password, runtime.clock())
 
 
 def create_organization(name: str, admin: str) -> None:
     """Make an organization for an account."""
     with opened() as runtime, runtime.database.writing() as session:
-        accounts.found_organization(session, name, admin, runtime.clock())
+        organizations.found(session, name, admin, runtime.clock())
 
 
 def sweep(
@@ -105,6 +114,24 @@ def check(sample: float, told: Callable[[str], None]) -> integrity.Checked:
 
     with opened() as runtime:
         return integrity.examine(runtime, sample=sample, told=tell)
+
+
+def save(folder: Path, told: Callable[[str], None]) -> backup.Backup:
+    """Copy the whole registry into a folder."""
+    with opened() as runtime:
+        return backup.save(runtime, folder, _counted(told))
+
+
+def restore(folder: Path, told: Callable[[str], None]) -> backup.Backup:
+    """Bring a registry back from a folder."""
+    settings = from_environment()
+    if settings.is_sqlite:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    runtime = open_runtime(settings)
+    try:
+        return backup.restore(runtime, folder, _counted(told))
+    finally:
+        runtime.database.close()
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,6 +224,8 @@ def explained(error: Exception) -> tuple[str, str | None] | None:  # noqa: PLR09
             return f"The database refuses: {reason}", "look at ADAPTERHUB_DATABASE_URL"
         case StoreUnreachable():
             return str(error), "look at ADAPTERHUB_BLOBS and the AWS_ variables"
+        case backup.BackupRefused() | BlobCorrupt() | BlobMissing():
+            return str(error), None
         case signing.KeyRefused():
             return str(error), "`adapterhub-registry key create` makes keys"
         case BundleRefused():
@@ -212,6 +241,16 @@ def explained(error: Exception) -> tuple[str, str | None] | None:  # noqa: PLR09
 def _trusted(runtime: Runtime, trust: tuple[Path, ...]) -> dict[str, Any]:
     folder = runtime.settings.trusted_keys
     return signing.trusted_keys(trust or ((folder,) if folder.exists() else ()))
+
+
+def _counted(told: Callable[[str], None]) -> backup.Told:
+    """Progress in blobs as lines, now and then."""
+
+    def tell(done: int, total: int) -> None:
+        if done % _TOLD_EVERY == 0:
+            told(f"{done} of {total} blobs")
+
+    return tell
 
 
 def _bytes(told: Callable[[str], None]) -> bundle.Told:

@@ -1,7 +1,7 @@
 """What a view needs of its request: the runtime, a session, and who is looking. For the API and the pages alike."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import cast
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from adapterhub_registry.domain.permission import ANONYMOUS, Viewer
 from adapterhub_registry.errors import WrongToken
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service.account import viewer_of
+from adapterhub_registry.service.token import note_use, viewer_of
 
 _EXTENSION = "adapterhub"
 
@@ -31,6 +31,11 @@ def runtime() -> Runtime:
 def now() -> datetime:
     """The time by the runtime's clock."""
     return runtime().clock()
+
+
+def public_url() -> str:
+    """The address of this registry as people use it, without a slash at its end."""
+    return (runtime().settings.public_url or request.url_root).rstrip("/")
 
 
 def session() -> Session:
@@ -63,7 +68,16 @@ def viewer() -> Viewer:
             # Whoever writes takes a connection of his own: were this one kept as well, as many
             # requests as the pool has connections would all wait for a second one.
             session().rollback()
+        _note_use(g.viewer)
     return cast("Viewer", g.viewer)
+
+
+def _note_use(seen: Viewer) -> None:
+    """Write down that a token was used, now and then; nobody waits for it, and it need not work."""
+    if seen.use_is_noted or seen.token_id is None:
+        return
+    with suppress(DBAPIError), runtime().database.writing_at_once() as writing:
+        note_use(writing, seen.token_id, now())
 
 
 def _bearer(incoming: Request) -> str | None:

@@ -40,7 +40,7 @@ def open_runtime(
         SettingsRefused: `settings.blobs` names no kind of store.
     """
     try:
-        opened = open_store(settings.blobs) if store is None else store
+        opened = open_store(settings.blobs, settings.blobs_public_url) if store is None else store
     except ValueError as error:
         raise SettingsRefused(str(error)) from error
     return Runtime(

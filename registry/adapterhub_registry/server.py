@@ -61,6 +61,7 @@ def run(settings: Settings, address: Address, announce: Callable[[str], None]) -
         "graceful_timeout": _GRACE_SECONDS,
         "loglevel": "warning",
         "when_ready": listening,
+        "child_exit": lambda _arbiter, worker: telemetry.forget_worker(worker.pid),
         "control_socket_disable": True,
     }
     sys.stdout.flush()

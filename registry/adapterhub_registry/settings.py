@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """SQLite or PostgreSQL; default: a SQLite file in `home`"""
     blobs: str
     """`folder:PATH`, `s3://bucket/prefix` or `memory:`; default: a folder in `home`"""
+    blobs_public_url: str | None = None
+    """where clients reach the S3 store, if that is another address than `AWS_ENDPOINT_URL_S3`"""
     secret_key: str
     """signs sessions of the web pages; default: made once, kept in `home`"""
     trusted_keys: Path = Path("trusted-keys")
@@ -42,6 +44,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """files of one version"""
     upload_hours: int = 24
     """how long a publish may take"""
+    org_max_versions: int = 0
+    """versions that an organization may keep, where it has no limit of its own; 0 is none"""
+    org_max_bytes: int = 0
+    """bytes that an organization may keep, likewise"""
+    rate_read: str = "30000/minute"
+    """how often one account, or one address without one, may read; `0` is no limit"""
+    rate_search: str = "3000/minute"
+    """how often it may search"""
+    rate_write: str = "6000/minute"
+    """how often it may change something"""
+    rate_storage: str = "memory://"
+    """where requests are counted: in each worker for itself, or `memcached://HOST:PORT` or `redis://...` for all"""
+    proxies: int = 0
+    """trusted proxies before the server, each of which adds to `X-Forwarded-For`"""
+    metrics_token: str | None = None
+    """what a collector sends to read `/metrics`; without it only this machine may"""
 
     @property
     def is_sqlite(self) -> bool:

@@ -1,6 +1,11 @@
-"""A request id on everything, and one JSON line for each request; no token, query or header is ever logged."""
+"""A request id on everything, one JSON line and some numbers for each request.
+
+No token, query or header is ever logged. Numbers are kept by `prometheus_client`, in files that all workers of a server
+share where PROMETHEUS_MULTIPROC_DIR names a folder, as `serve` makes one; that has to be set before this is imported.
+"""
 
 import logging
+import os
 import re
 import secrets
 import sys
@@ -9,7 +14,25 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
 
+MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+_REQUESTS = Histogram(
+    "adapterhub_http_request_seconds",
+    "Time to the first byte of an answer",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+)
+_REFUSALS = Counter("adapterhub_refusals_total", "Refusals and failures by their code", ["code"])
+_VERSIONS = Counter("adapterhub_published_versions_total", "Versions that were published")
+_BYTES = Counter("adapterhub_published_bytes_total", "Bytes of all versions that were published")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("adapterhub")
 
@@ -36,6 +59,32 @@ def register(app: Flask) -> None:
     app.after_request(_end)
 
 
+def refuse(code: str) -> None:
+    """Count a refusal or a failure."""
+    _REFUSALS.labels(code).inc()
+
+
+def publish(size_bytes: int) -> None:
+    """Count a version that was published."""
+    _VERSIONS.inc()
+    _BYTES.inc(size_bytes)
+
+
+def numbers() -> bytes:
+    """All that was counted, by every worker of this server, as Prometheus reads it."""
+    if os.environ.get(MULTIPROCESS_FOLDER):
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+    return generate_latest()
+
+
+def forget_worker(pid: int) -> None:
+    """Drop what a worker that ended said of itself; what it counted stays."""
+    if os.environ.get(MULTIPROCESS_FOLDER):
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
 def _begin() -> None:
     # the second is what Hugging Face clients number their requests with
     sent = request.headers.get("X-Request-Id") or request.headers.get("X-Amzn-Trace-Id", "")
@@ -57,4 +106,8 @@ def _end(response: Response) -> Response:
     if viewer is not None and viewer.name:
         facts["account"] = viewer.name
     log.info("request", **facts)
+    # an address that is no route is the client's own text: as a label it would fill the memory
+    route = "" if request.url_rule is None else request.url_rule.rule
+    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    _REQUESTS.labels(request.method, route, f"{response.status_code // 100}xx").observe(seconds)
     return response

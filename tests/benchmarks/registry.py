@@ -45,8 +45,8 @@ from adapterhub_registry import migration, telemetry
 from adapterhub_registry.app import create_app
 from adapterhub_registry.database import Database
 from adapterhub_registry.models import Account, Adapter, SearchDocument, Version
-from adapterhub_registry.service import account as accounts
 from adapterhub_registry.service import places
+from adapterhub_registry.service import token as tokens
 from adapterhub_registry.service.ordering import Place
 from adapterhub_registry.settings import from_environment
 
@@ -153,9 +153,7 @@ def _sample(database: Database) -> Sample:
     with database.writing() as session:
         row = session.scalars(select(Account).limit(1)).one()
         asked = wire.TokenRequest(label="benchmark", scopes=["write"], expires_days=1)
-        token = accounts.issue_token(
-            session, row, asked, row.created_at.now(row.created_at.tzinfo)
-        )[1]
+        token = tokens.issue(session, row, asked, row.created_at.now(row.created_at.tzinfo))[1]
     with database.reading() as session:
         adapters = session.scalar(select(func.count()).select_from(Adapter)) or 0
         ids = sorted(chance.sample(range(1, adapters + 1), min(500, adapters)))

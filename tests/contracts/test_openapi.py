@@ -24,6 +24,7 @@ from adapterhub_registry.api.document import generate
 from adapterhub_registry.app import create_app
 from adapterhub_registry.cli import main
 from adapterhub_registry.service import account as accounts
+from adapterhub_registry.service import token as tokens
 from adapterhub_registry.settings import from_environment
 from adapterhub_registry.storage import MemoryStore
 
@@ -57,7 +58,7 @@ def token(app: Flask) -> str:
     with runtime.database.writing() as session:
         account = accounts.create_account(session, "ukp", runtime.clock())
         asked = wire.TokenRequest(label="fuzz", scopes=["admin"], expires_days=None)
-        return accounts.issue_token(session, account, asked, runtime.clock())[1]
+        return tokens.issue(session, account, asked, runtime.clock())[1]
 
 
 def test_the_document_is_valid(app: Flask) -> None:

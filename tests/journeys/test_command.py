@@ -1,5 +1,6 @@
 """The command as people type it: what it tells, and how it refuses: a sentence, an exit code, nothing lost."""
 
+import re
 import shutil
 import subprocess
 
@@ -82,6 +83,39 @@ def test_a_token_can_come_through_a_pipe(client, server, write_token):
     assert process.returncode == 0, err
     assert "as me" in out
     assert not err
+
+
+def test_a_password_gives_a_token_of_its_own(client, server, write_token):
+    server.settings["ADAPTERHUB_NEW_PASSWORD"] = password = "correct horse battery"
+    server.admin("account", "password", "me")
+    del client.environment["ADAPTERHUB_TOKEN"]
+
+    process = client.start("login", server.url, "--name", "me", stdin=subprocess.PIPE)
+    out, err = process.communicate(password + "\n", timeout=60)
+
+    assert process.returncode == 0, err
+    assert "as me" in out
+    assert client.json("whoami")["scopes"] == ["write"]
+
+
+def test_a_wrong_password_is_one_line_and_the_id_of_the_request(client, server):
+    process = client.start("login", server.url, "--name", "me", stdin=subprocess.PIPE)
+
+    out, err = process.communicate("a guess at it\n", timeout=60)
+
+    assert (process.returncode, out) == (77, "")
+    assert err.startswith("error: No account has this name and this password.\n")
+    request_id = re.search(r"^request: (\S+)$", err, re.MULTILINE).group(1)
+    assert request_id in (server.home / "server.log").read_text()
+
+
+def test_a_hub_that_asks_for_a_long_pause_is_not_waited_for(client, server):
+    for _ in range(11):
+        process = client.start("login", server.url, "--name", "nobody", stdin=subprocess.PIPE)
+        _, err = process.communicate("a guess at it\n", timeout=60)
+
+    assert process.returncode == 69
+    assert "Too many attempts to sign in: try again in" in err
 
 
 def test_search_and_show_tell_what_was_published(published, client):

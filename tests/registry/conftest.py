@@ -23,6 +23,7 @@ from adapterhub_registry.database import Database
 from adapterhub_registry.models import Model
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import account as accounts
+from adapterhub_registry.service import token as tokens
 from adapterhub_registry.settings import Settings, from_environment
 from adapterhub_registry.storage import BlobStore, MemoryStore
 
@@ -79,7 +80,7 @@ class Hub:
                 account = accounts.find_account(session, name)
             except accounts.AccountNotFound:
                 account = accounts.create_account(session, name, self.clock())
-            return accounts.issue_token(session, account, asked, self.clock())[1]
+            return tokens.issue(session, account, asked, self.clock())[1]
 
     def begin(self, token: str, manifest: wire.Manifest, *, private: bool = False) -> wire.Upload:
         draft = wire.UploadDraft(manifest=manifest, private=private)

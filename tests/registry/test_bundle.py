@@ -26,6 +26,7 @@ from adapterhub_registry.models import AuditEvent, ImportedBundle, Model, Organi
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import account as accounts
 from adapterhub_registry.service import bundle, bundle_import, export, integrity, signing
+from adapterhub_registry.service import organization as organizations
 from adapterhub_registry.settings import Settings, from_environment
 from adapterhub_registry.storage import MemoryStore, open_store
 
@@ -46,7 +47,7 @@ def fill(hub: Hub) -> tuple[str, list[wire.Version]]:
     """A catalogue with all that a catalogue can have."""
     token = hub.token("ukp")
     with hub.runtime.database.writing() as session:
-        accounts.found_organization(session, "lab", "ukp", hub.clock())
+        organizations.found(session, "lab", "ukp", hub.clock())
     members = [publish(hub, token, 1), publish(hub, token, 2, "sts/qqp@lab")]
     composition = wire.Composition(
         expression="fuse(a, b)",

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 from adapterhub_client import Hub, wire
 from adapterhub_client.errors import Corrupt, NotFound, UsageError, VersionNotFound
-from adapterhub_registry.service import account as accounts
+from adapterhub_registry.service import organization as organizations
 
 NAME = "nli/multinli@ukp"
 
@@ -99,7 +99,7 @@ def test_a_transferred_adapter_is_pulled_under_both_names(
 ) -> None:
     version = publish(hub, token, 1)
     with hub.runtime.database.writing() as session:
-        accounts.found_organization(session, "lab", "ukp", hub.clock())
+        organizations.found(session, "lab", "ukp", hub.clock())
     path = "/adapters/nli/multinli@ukp/transfer"
     assert hub.call("POST", path, token, body={"org": "lab"}).status_code == 200
 

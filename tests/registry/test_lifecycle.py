@@ -9,7 +9,7 @@ from tests.registry.conftest import Hub, ok, problem
 
 from adapterhub_client import wire
 from adapterhub_registry.models import AuditEvent, Model, Version
-from adapterhub_registry.service import account as accounts
+from adapterhub_registry.service import organization as organizations
 from adapterhub_registry.service.ownership import Changed
 
 ADAPTER = "/adapters/nli/multinli@ukp"
@@ -60,7 +60,7 @@ def remove(hub: Hub, token: str | None, path: str, **query: str):
 def found(hub: Hub, account: str, *names: str) -> None:
     with hub.runtime.database.writing() as session:
         for name in names:
-            accounts.found_organization(session, name, account, hub.clock())
+            organizations.found(session, name, account, hub.clock())
 
 
 def actions(hub: Hub) -> list[str]:

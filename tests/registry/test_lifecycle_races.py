@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 
 from adapterhub_client import wire
 from adapterhub_registry.models import Adapter, Member, Tombstone, Variant, Version
-from adapterhub_registry.service import account as accounts
 from adapterhub_registry.service import garbage, integrity
+from adapterhub_registry.service import organization as organizations
 from adapterhub_registry.storage import FolderStore
 
 ADAPTER = "/adapters/nli/multinli@ukp"
@@ -99,7 +99,7 @@ def test_c4_a_publish_beside_the_deletion_of_its_adapter_is_whole_or_refused(hub
 def test_c4_a_publish_beside_a_transfer_lands_in_one_adapter_or_is_refused(hub: Hub) -> None:
     token = hub.token("ukp")
     with hub.runtime.database.writing() as session:
-        accounts.found_organization(session, "lab", "ukp", hub.clock())
+        organizations.found(session, "lab", "ukp", hub.clock())
     publish(hub, token, 0)
 
     answers = together(

@@ -63,6 +63,18 @@ def _is_modelled(name: str | None, kind: str, _parents: object) -> bool:
     return kind != "table" or not (name or "").startswith("search_text")
 
 
+def test_a_database_behind_is_not_current_and_one_ahead_is(empty: Database) -> None:
+    migration.migrate(empty)
+    migration.downgrade(empty, "-1")
+    behind = migration.is_current(empty)
+    migration.migrate(empty)
+    with empty.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'f00000000000'"))
+
+    assert not behind
+    assert migration.is_current(empty)
+
+
 def test_migrating_twice_is_as_once(empty: Database) -> None:
     migration.migrate(empty)
     migration.migrate(empty)

@@ -28,13 +28,14 @@ LARGE = 16 * 1024 * 1024
 class Server:
     """`adapterhub-registry serve` in processes of its own."""
 
-    def __init__(self, home: Path, workers: int = 2) -> None:
-        self.home, self.workers = home, workers
+    def __init__(self, home: Path, workers: int = 2, **settings: str) -> None:
+        self.home, self.workers, self.settings = home, workers, settings
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.token = ""
+        self.keep_aws = False
         self.process: subprocess.Popen[str] | None = None
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +60,8 @@ class Server:
                 start_new_session=True,
             )
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"Listening on {self.url}\n"
+        address = self.settings.get("public_url", self.url)
+        assert self.process.stdout.readline() == f"Listening on {address}\n"
         for _ in range(200):
             try:
                 if httpx2.get(f"{self.url}/healthz").status_code == 200:
@@ -83,8 +85,10 @@ class Server:
         return httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=60)
 
     def _environment(self) -> dict[str, str]:
-        ours = {k: v for k, v in os.environ.items() if not k.startswith(("ADAPTERHUB_", "AWS_"))}
-        return {**ours, "ADAPTERHUB_HOME": str(self.home)}
+        left_out = ("ADAPTERHUB_",) if self.keep_aws else ("ADAPTERHUB_", "AWS_")
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+        settings = {f"ADAPTERHUB_{name.upper()}": value for name, value in self.settings.items()}
+        return {**ours, "ADAPTERHUB_HOME": str(self.home), **settings}
 
 
 @pytest.fixture

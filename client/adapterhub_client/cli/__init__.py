@@ -31,6 +31,8 @@ def report(error: HubError) -> None:
     click.echo(f"error: {error}", err=True)
     if error.hint:
         click.echo(f"\nhint: {error.hint}", err=True)
+    if error.request_id:
+        click.echo(f"\nrequest: {error.request_id}", err=True)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

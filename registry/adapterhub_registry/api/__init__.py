@@ -5,12 +5,15 @@ from flask import Flask
 from adapterhub_registry.api import (
     accounts,
     adapters,
+    audit,
     blobs,
     catalogue,
     document,
+    invitations,
     lineage,
     organizations,
     ownership,
+    tokens,
     uploads,
     versions,
 )
@@ -23,11 +26,14 @@ def register(app: Flask) -> None:
     for module in (
         accounts,
         adapters,
+        audit,
         blobs,
         catalogue,
+        invitations,
         lineage,
         organizations,
         ownership,
+        tokens,
         uploads,
         versions,
     ):

@@ -1,14 +1,26 @@
 """Organizations and who is in them."""
 
+from typing import Annotated
+
+import msgspec
 from flask import Blueprint
 
 from adapterhub_client import wire
 from adapterhub_registry import errors
 from adapterhub_registry.api.document import BODY, PUBLIC, TOKEN, answers, api
-from adapterhub_registry.request import change, now, session, viewer
-from adapterhub_registry.service import account
+from adapterhub_registry.request import change, now, runtime, session, viewer
+from adapterhub_registry.service import organization, quota
 
 blueprint = Blueprint("organizations", __name__)
+
+_Limit = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class NewQuota(wire.QuotaRequest, frozen=True, kw_only=True):
+    """Sets the limits of an organization: 0 is none, None is the registry's own."""
+
+    max_versions: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] | None = None
+    max_bytes: _Limit | None = None
 
 
 @blueprint.post("/orgs")
@@ -17,6 +29,7 @@ blueprint = Blueprint("organizations", __name__)
         wire.Organization,
         errors.TokenRequired,
         errors.MissingScope,
+        errors.TokenElsewhere,
         errors.NameTaken,
         errors.MalformedName,
         *BODY,
@@ -29,7 +42,7 @@ blueprint = Blueprint("organizations", __name__)
 def create(json: wire.OrganizationRequest) -> tuple[wire.Organization, int]:
     """Make an organization; you are its admin."""
     with change() as writing:
-        return account.create_organization(writing, viewer(), json.name, now()), 201
+        return organization.create(writing, viewer(), json.name, now()), 201
 
 
 @blueprint.get("/orgs/<org>")
@@ -41,7 +54,7 @@ def create(json: wire.OrganizationRequest) -> tuple[wire.Organization, int]:
 )
 def show(org: str) -> wire.Organization:
     """An organization; its members are shown to its members."""
-    return account.organization(session(), viewer(), org)
+    return organization.show(session(), viewer(), org)
 
 
 @blueprint.put("/orgs/<org>/members/<name>")
@@ -51,6 +64,7 @@ def show(org: str) -> wire.Organization:
         errors.TokenRequired,
         errors.MissingScope,
         errors.MissingRole,
+        errors.TokenElsewhere,
         errors.OrganizationNotFound,
         errors.AccountNotFound,
         errors.LastAdmin,
@@ -61,6 +75,45 @@ def show(org: str) -> wire.Organization:
     operation_id="set_member",
 )
 def set_member(org: str, name: str, json: wire.MemberRequest) -> wire.Organization:
-    """Give an account a role, or take it out with null."""
+    """Give an account a role, or take it out with null; everyone may take themselves out."""
     with change() as writing:
-        return account.set_member(writing, viewer(), (org, name), json.role, now())
+        return organization.set_member(writing, viewer(), (org, name), json.role, now())
+
+
+@blueprint.get("/orgs/<org>/quota")
+@api.validate(
+    resp=answers(
+        wire.Quota,
+        errors.TokenRequired,
+        errors.MissingScope,
+        errors.MissingRole,
+        errors.TokenElsewhere,
+        errors.OrganizationNotFound,
+    ),
+    tags=["organizations"],
+    security=TOKEN,
+    operation_id="show_quota",
+)
+def show_quota(org: str) -> wire.Quota:
+    """What an organization keeps and how much it may, for its members."""
+    return quota.show(session(), viewer(), runtime().settings, org)
+
+
+@blueprint.put("/orgs/<org>/quota")
+@api.validate(
+    resp=answers(
+        wire.Quota,
+        errors.TokenRequired,
+        errors.MissingScope,
+        errors.NotOperator,
+        errors.OrganizationNotFound,
+        *BODY,
+    ),
+    tags=["organizations"],
+    security=TOKEN,
+    operation_id="set_quota",
+)
+def set_quota(org: str, json: NewQuota) -> wire.Quota:
+    """Set the limits of an organization, as an administrator of the registry."""
+    with change() as writing:
+        return quota.change(writing, viewer(), runtime().settings, (org, json), now())

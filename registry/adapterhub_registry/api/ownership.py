@@ -8,8 +8,8 @@ from adapterhub_client.names import Reference
 from adapterhub_registry import errors
 from adapterhub_registry.api.document import BODY, TOKEN, answers, api
 from adapterhub_registry.api.versions import DeleteQuery
-from adapterhub_registry.request import change, now, viewer
-from adapterhub_registry.service import deletion, ownership
+from adapterhub_registry.request import change, now, runtime, viewer
+from adapterhub_registry.service import deletion, ownership, quota
 
 blueprint = Blueprint("ownership", __name__)
 
@@ -55,6 +55,7 @@ def set_visibility(task: str, name: str, org: str, json: VisibilityRequest) -> o
         *_REFUSALS,
         errors.OrganizationNotFound,
         errors.NameTaken,
+        errors.QuotaExceeded,
         *BODY,
     ),
     tags=["adapters"],
@@ -64,7 +65,9 @@ def set_visibility(task: str, name: str, org: str, json: VisibilityRequest) -> o
 def transfer(task: str, name: str, org: str, json: TransferRequest) -> ownership.Changed:
     """Give an adapter to another organization; the old name goes on to answer."""
     with change() as writing:
-        return ownership.transfer(writing, viewer(), Reference(task, name, org), json.org, now())
+        changed = ownership.transfer(writing, viewer(), Reference(task, name, org), json.org, now())
+        quota.require_room(writing, runtime().settings, json.org)
+        return changed
 
 
 @blueprint.delete("/adapters/<task>/<name>@<org>")

@@ -7,12 +7,11 @@ from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from werkzeug.exceptions import HTTPException
 
 from adapterhub_client.wire import Problem
-from adapterhub_registry import errors
+from adapterhub_registry import errors, telemetry
 from adapterhub_registry.storage import StoreUnreachable
 from adapterhub_registry.telemetry import log
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_SECONDS = 5
 _DATABASE_FAILURES = (OperationalError, InternalError, NoConnectionFree)
 """it is down, too slow or full; it only reads, as a standby does; all connections are taken"""
 
@@ -30,12 +29,8 @@ def register(app: Flask) -> None:
 def refused(error: errors.RegistryError) -> Response:
     """A refusal of our own."""
     response = answer(error.problem)
-    if isinstance(error, errors.Unauthorized):
-        response.headers["WWW-Authenticate"] = 'Bearer realm="adapterhub"'
-    if isinstance(error, errors.RangeNotSatisfiable):
-        response.headers["Content-Range"] = f"bytes */{error.size_bytes}"
-    if isinstance(error, errors.Unavailable):
-        response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    response.headers.update(error.headers)
+    telemetry.refuse(error.code)
     return response
 
 

@@ -18,8 +18,12 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     is_admin: bool = False
     scopes: tuple[Scope, ...] = ()
+    organizations: tuple[str, ...] | None = None
+    """the names of those that the token is for; None is all that the account is in"""
     token_id: int | None = None
     token_expires_at: datetime | None = None
+    use_is_noted: bool = True
+    """whether the token's last use is known well enough"""
 
     @property
     def is_anonymous(self) -> bool:
@@ -29,7 +33,11 @@ class Viewer(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rules_everything(self) -> bool:
         """Whether this is an administrator of the whole registry, and the token says so too."""
-        return self.is_admin and reaches(self.scopes, "admin")
+        return self.is_admin and reaches(self.scopes, "admin") and self.organizations is None
+
+    def is_for(self, organization: str) -> bool:
+        """Whether the token may be used in this organization."""
+        return self.organizations is None or organization in self.organizations
 
 
 ANONYMOUS = Viewer()

@@ -7,7 +7,7 @@ from adapterhub_registry import errors
 from adapterhub_registry.domain.permission import reaches
 from adapterhub_registry.huggingface import protocol
 from adapterhub_registry.request import change, now, runtime, session, viewer
-from adapterhub_registry.service import account, hosting
+from adapterhub_registry.service import account, hosting, quota
 from adapterhub_registry.service.repository import MAIN
 
 blueprint = protocol.new_blueprint("administration")
@@ -105,6 +105,7 @@ def move() -> Response:
     _require_model(sent.type)
     with change() as writing:
         hosting.rename(writing, viewer(), sent.from_repo, sent.to_repo, now())
+        quota.require_room(writing, runtime().settings, sent.to_repo.partition("/")[0])
     return protocol.answer({})
 
 

@@ -10,8 +10,8 @@ from flask import Blueprint, Response
 from flask import request as incoming
 from werkzeug.exceptions import HTTPException
 
-from adapterhub_registry import errors
-from adapterhub_registry.request import runtime, session, viewer
+from adapterhub_registry import errors, telemetry
+from adapterhub_registry.request import public_url, runtime, session, viewer
 from adapterhub_registry.service import pickled, repository
 from adapterhub_registry.service.repository import Moved, Snapshot, View
 from adapterhub_registry.storage import StoreUnreachable
@@ -58,8 +58,8 @@ def refused(error: errors.RegistryError) -> Response:
         response.headers["X-Error-Code"] = code
     if isinstance(error, errors.EntryNotFound):
         response.headers["X-Repo-Commit"] = error.commit
-    if isinstance(error, errors.RangeNotSatisfiable):
-        response.headers["Content-Range"] = f"bytes */{error.size_bytes}"
+    response.headers.update(error.headers)
+    telemetry.refuse(error.code)
     return response
 
 
@@ -70,7 +70,7 @@ def header_text(text: str) -> str:
 
 def address() -> str:
     """This registry as the client addresses it, without a slash at its end."""
-    return (runtime().settings.public_url or incoming.url_root).rstrip("/")
+    return public_url()
 
 
 def find(namespace: str, name: str) -> View:

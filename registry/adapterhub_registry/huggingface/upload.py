@@ -12,10 +12,10 @@ from flask import request as incoming
 
 from adapterhub_registry import errors
 from adapterhub_registry.huggingface import ndjson, protocol
-from adapterhub_registry.request import runtime, viewer
-from adapterhub_registry.service import card, committing, git_object, releasing, rules
+from adapterhub_registry.request import runtime, session, viewer
+from adapterhub_registry.service import card, committing, git_object, quota, releasing, rules
 from adapterhub_registry.service.committing import Added, Proposal, Removed
-from adapterhub_registry.service.repository import OID, Entry
+from adapterhub_registry.service.repository import OID, Entry, Snapshot
 
 blueprint = protocol.new_blueprint("upload")
 
@@ -86,6 +86,8 @@ def preupload(namespace: str, name: str, revision: str) -> Response:
             f"{len(sent.files)} files at once, at most {_MOST_FILES} are allowed."
         )
     files = [_mode(file, done.snapshot.tree.get(file.path)) for file in sent.files]
+    new = {file.path: file.size for file in sent.files if not _is_there(done.snapshot, file)}
+    quota.require_room(session(), runtime().settings, done.view.organization.name, new)
     response = protocol.answer({"files": files})
     if any(file["uploadMode"] == "lfs" for file in files) and not _negotiates():
         response.headers["X-HF-Warning"] = (
@@ -134,6 +136,12 @@ def _mode(file: _File, entry: Entry | None) -> dict[str, Any]:
     if mode == "lfs":
         return {**shown, "oid": entry.sha256}
     return {**shown, "oid": git_object.stored_oid(runtime().store, entry.sha256, entry.size_bytes)}
+
+
+def _is_there(snapshot: Snapshot, file: _File) -> bool:
+    """Whether a file seems to be what the branch has; their digests are not known yet."""
+    entry = snapshot.tree.get(file.path)
+    return entry is not None and entry.size_bytes == file.size
 
 
 def _negotiates() -> bool:

@@ -1,6 +1,14 @@
 """The tables, one module per matter; importing this package knows them all."""
 
-from adapterhub_registry.models.account import Account, AuditEvent, Membership, Organization, Token
+from adapterhub_registry.models.account import (
+    Account,
+    AuditEvent,
+    Invitation,
+    Membership,
+    Organization,
+    Throttle,
+    Token,
+)
 from adapterhub_registry.models.adapter import Adapter, BaseModel, Task, Variant
 from adapterhub_registry.models.base import Model
 from adapterhub_registry.models.blob import Blob, BlobHold, Upload, UploadBlob, VersionFile
@@ -45,6 +53,7 @@ __all__ = [
     "ImportedBundle",
     "ImportedEntry",
     "ImportedFile",
+    "Invitation",
     "LegacyArchive",
     "Lineage",
     "Member",
@@ -66,6 +75,7 @@ __all__ = [
     "Subtask",
     "Task",
     "TaskProfile",
+    "Throttle",
     "Token",
     "Tombstone",
     "Upload",

@@ -1,33 +1,27 @@
-"""Accounts, their tokens, and the organizations they are in."""
+"""Accounts: who there is, and what they sign in with."""
 
-import hashlib
-import hmac
-import secrets
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import cast
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import names, wire
-from adapterhub_registry.domain.permission import SCOPES, Viewer, reaches
+from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import (
     AccountNotFound,
     LastAdmin,
     MalformedName,
-    MissingScope,
     NameTaken,
-    OrganizationNotFound,
-    TokenNotFound,
-    WrongToken,
+    WrongPassword,
 )
-from adapterhub_registry.models import Account, Adapter, Membership, Organization, Token
-from adapterhub_registry.service import audit
+from adapterhub_registry.models import Account, Membership, Organization
+from adapterhub_registry.service import audit, password, places, token
 from adapterhub_registry.service.representation import moment
-from adapterhub_registry.service.visibility import readable, require_role, require_scope
+from adapterhub_registry.service.visibility import require_operator, require_scope
 
-SECRET_PREFIX = "ahub_"  # noqa: S105  # lets scanners of leaked secrets find ours
 FIRST_ADMIN = "admin"
+_REGISTRY = "this registry"
 
 
 def bootstrap(session: Session, now: datetime) -> str | None:
@@ -39,12 +33,12 @@ def bootstrap(session: Session, now: datetime) -> str | None:
     session.flush()
     audit.record(session, None, "account.create", account.name, now, first=True)
     asked = wire.TokenRequest(label="first start", scopes=["admin"], expires_days=None)
-    _, secret = issue_token(session, account, asked, now)
+    _, secret = token.issue(session, account, asked, now)
     return secret
 
 
 def create_account(
-    session: Session, name: str, now: datetime, *, is_admin: bool = False
+    session: Session, name: str, now: datetime, *, is_admin: bool = False, actor: int | None = None
 ) -> Account:
     """Make an account and the organization of its own name.
 
@@ -52,13 +46,30 @@ def create_account(
         MalformedName: The name is outside the grammar, or reserved.
         NameTaken: An account or an organization has it.
     """
-    _require_free(session, name)
+    require_free(session, name)
     account = Account(name=name, is_admin=is_admin, created_at=now)
     session.add(account)
     session.flush()
-    _add_organization(session, name, account.id, now)
-    audit.record(session, None, "account.create", name, now, is_admin=is_admin)
+    add_organization(session, name, account.id, now)
+    audit.record(session, actor, "account.create", name, now, is_admin=is_admin)
     return account
+
+
+def create(
+    session: Session, viewer: Viewer, asked: wire.AccountRequest, now: datetime
+) -> wire.AccountSummary:
+    """Make an account as an administrator of the registry.
+
+    Raises:
+        MalformedName, NameTaken: The name cannot be.
+        PasswordRefused: The password is not taken.
+    """
+    actor = require_operator(viewer)
+    account = create_account(session, asked.name, now, is_admin=asked.is_admin, actor=actor)
+    if asked.password is not None:
+        account.password_hash = password.hashed(asked.password, account.name)
+        session.flush()
+    return _summary(session, account)
 
 
 def find_account(session: Session, name: str) -> Account:
@@ -69,184 +80,86 @@ def find_account(session: Session, name: str) -> Account:
     return account
 
 
-def issue_token(
-    session: Session, account: Account, asked: wire.TokenRequest, now: datetime
-) -> tuple[Token, str]:
-    """Make a token; its secret is only ever known here."""
-    secret = SECRET_PREFIX + secrets.token_urlsafe(32)
-    days = asked.expires_days
-    token = Token(
-        account_id=account.id,
-        secret_sha256=_hash(secret),
-        label=asked.label,
-        scopes=list(asked.scopes),
-        created_at=now,
-        expires_at=None if days is None else now + timedelta(days=days),
+def accounts(session: Session, viewer: Viewer, asked: places.Page) -> wire.AccountPage:
+    """A page of all accounts, by name, for administrators of the registry."""
+    require_operator(viewer)
+    after = places.read(asked.after, tuple[str])
+    query = select(Account).order_by(Account.name).limit(asked.limit + 1)
+    rows = session.scalars(query if after is None else query.where(Account.name > after[0])).all()
+    shown = rows[: asked.limit]
+    return wire.AccountPage(
+        items=[_summary(session, row) for row in shown],
+        next=places.write((shown[-1].name,)) if len(rows) > asked.limit else None,
     )
-    session.add(token)
+
+
+def change(
+    session: Session, viewer: Viewer, name: str, wanted: wire.AccountChange, now: datetime
+) -> wire.AccountSummary:
+    """Let an account administrate the registry, or do nothing at all, or take that back.
+
+    Raises:
+        AccountNotFound: No account has this name.
+        LastAdmin: The registry would be left without an administrator.
+    """
+    actor = require_operator(viewer)
+    admins = session.scalars(
+        select(Account).filter_by(is_admin=True, disabled_at=None).with_for_update()
+    ).all()
+    account = find_account(session, name)
+    if wanted.is_admin is not None:
+        account.is_admin = wanted.is_admin
+    if wanted.disabled is not None:
+        account.disabled_at = (account.disabled_at or now) if wanted.disabled else None
+    if not any(each.is_admin and each.disabled_at is None for each in [*admins, account]):
+        raise LastAdmin(_REGISTRY, name)
     session.flush()
-    subject = f"{account.name}/{token.id}"
-    audit.record(session, account.id, "token.create", subject, now, scopes=token.scopes)
-    return token, secret
+    detail = {"is_admin": wanted.is_admin, "disabled": wanted.disabled}
+    audit.record(session, actor, "account.change", name, now, **detail)
+    return _summary(session, account)
 
 
-def viewer_of(session: Session, secret: str, now: datetime) -> Viewer:
-    """Whom a token speaks for; WrongToken where it is unknown, expired or revoked."""
-    hashed = _hash(secret)
-    token = session.scalar(select(Token).filter_by(secret_sha256=hashed))
-    if token is None or not hmac.compare_digest(token.secret_sha256, hashed):
-        raise WrongToken
-    if token.revoked_at is not None or (token.expires_at is not None and token.expires_at <= now):
-        raise WrongToken
-    return Viewer(
-        account_id=token.account_id,
-        name=token.account.name,
-        is_admin=token.account.is_admin,
-        scopes=tuple(scope for scope in SCOPES if scope in token.scopes),
-        token_id=token.id,
-        token_expires_at=token.expires_at,
-    )
+def set_password(
+    session: Session, viewer: Viewer, asked: wire.PasswordRequest, now: datetime
+) -> None:
+    """Set the viewer's own password, and sign every browser out.
+
+    Raises:
+        MissingScope: Only a token that may do everything the account may.
+        WrongPassword: There is a password, and `current` is another one.
+        PasswordRefused: It is not taken.
+    """
+    account = session.get_one(Account, require_scope(viewer, "admin"), with_for_update=True)
+    held = account.password_hash
+    if held is not None and not password.matches(asked.current or "", held):
+        raise WrongPassword
+    _keep_password(session, account, asked.new, now, actor=account.id)
+    kinds = ("session", "api") if asked.revoke_tokens else ("session",)
+    token.revoke_all(session, account, kinds, now, but=viewer.token_id)
+
+
+def give_password(session: Session, name: str, new: str, now: datetime) -> None:
+    """Set the password of an account as the operator of the registry, and sign every browser out."""
+    account = find_account(session, name)
+    _keep_password(session, account, new, now, actor=None)
+    token.revoke_all(session, account, ("session",), now)
 
 
 def whoami(session: Session, viewer: Viewer) -> wire.Account:
     """Who the token speaks for, and where they may do what."""
     account_id = require_scope(viewer, "read")
-    memberships = session.scalars(select(Membership).filter_by(account_id=account_id))
     return wire.Account(
         name=viewer.name or "",
         organizations={
-            membership.organization.name: cast("wire.Role", membership.role)
-            for membership in memberships
+            name: role for name, role in _roles(session, account_id).items() if viewer.is_for(name)
         },
         scopes=list(viewer.scopes),
         is_admin=viewer.is_admin,
     )
 
 
-def tokens(session: Session, viewer: Viewer) -> list[wire.Token]:
-    """The viewer's own tokens that still work or have expired; revoked ones are gone."""
-    account_id = require_scope(viewer, "read")
-    rows = session.scalars(
-        select(Token).filter_by(account_id=account_id, revoked_at=None).order_by(Token.id)
-    )
-    return [_token(row) for row in rows]
-
-
-def create_token(
-    session: Session, viewer: Viewer, asked: wire.TokenRequest, now: datetime
-) -> wire.Token:
-    """Make a token for oneself: it reaches no further, and lives no longer, than the one that asks.
-
-    Raises:
-        MissingScope: The token that asks lacks a scope it asks for.
-    """
-    account_id = require_scope(viewer, "read")
-    for scope in asked.scopes:
-        if not reaches(viewer.scopes, scope):
-            raise MissingScope(scope)
-    token, secret = issue_token(session, session.get_one(Account, account_id), asked, now)
-    if viewer.token_expires_at is not None:
-        limits = [token.expires_at or viewer.token_expires_at, viewer.token_expires_at]
-        token.expires_at = min(limits)
-    return _token(token, secret)
-
-
-def revoke_token(session: Session, viewer: Viewer, token_id: int, now: datetime) -> None:
-    """End one of the viewer's own tokens; a token may always end itself.
-
-    Raises:
-        TokenNotFound: The viewer has no such token.
-    """
-    account_id = require_scope(viewer, "read" if token_id == viewer.token_id else "write")
-    token = session.scalar(
-        select(Token).filter_by(id=token_id, account_id=account_id, revoked_at=None)
-    )
-    if token is None:
-        raise TokenNotFound(token_id)
-    token.revoked_at = now
-    audit.record(session, account_id, "token.revoke", f"{viewer.name}/{token_id}", now)
-
-
-def create_organization(
-    session: Session, viewer: Viewer, name: str, now: datetime
-) -> wire.Organization:
-    """Make an organization; whoever does is its admin.
-
-    Raises:
-        MalformedName: The name is outside the grammar, or reserved.
-        NameTaken: An account or an organization has it.
-    """
-    account_id = require_scope(viewer, "write")
-    _require_free(session, name)
-    _add_organization(session, name, account_id, now)
-    audit.record(session, account_id, "org.create", name, now)
-    return organization(session, viewer, name)
-
-
-def found_organization(session: Session, name: str, admin: str, now: datetime) -> None:
-    """Make an organization for an account, as the operator of the registry."""
-    account = find_account(session, admin)
-    _require_free(session, name)
-    _add_organization(session, name, account.id, now)
-    audit.record(session, None, "org.create", name, now, admin=admin)
-
-
-def organization(session: Session, viewer: Viewer, name: str) -> wire.Organization:
-    """An organization and how many adapters of it the viewer may read; members are shown to members.
-
-    Raises:
-        OrganizationNotFound: No organization has this name.
-    """
-    row = session.scalar(select(Organization).filter_by(name=name))
-    if row is None:
-        raise OrganizationNotFound(name)
-    memberships = session.scalars(select(Membership).filter_by(organization_id=row.id)).all()
-    inside = viewer.rules_everything or any(
-        membership.account_id == viewer.account_id for membership in memberships
-    )
-    members = {each.account.name: cast("wire.Role", each.role) for each in memberships}
-    adapters = session.scalar(
-        select(func.count())
-        .select_from(Adapter)
-        .where(Adapter.organization_id == row.id, readable(viewer))
-    )
-    return wire.Organization(
-        name=name, members=members if inside else {}, adapters=int(adapters or 0)
-    )
-
-
-def set_member(
-    session: Session, viewer: Viewer, place: tuple[str, str], role: wire.Role | None, now: datetime
-) -> wire.Organization:
-    """Give an account (`place` is organization and account) a role, or take it out with None.
-
-    Raises:
-        MissingRole: Only admins of the organization may.
-        AccountNotFound: No account has this name.
-        LastAdmin: The organization would be left without one.
-    """
-    name, account_name = place
-    actor = require_scope(viewer, "admin")
-    row = require_role(session, viewer, name, "admin")
-    account = find_account(session, account_name)
-    admins = session.scalars(
-        select(Membership).filter_by(organization_id=row.id, role="admin").with_for_update()
-    ).all()
-    if role != "admin" and [each.account_id for each in admins] == [account.id]:
-        raise LastAdmin(name, account_name)
-    held = session.get(Membership, (row.id, account.id))
-    if held is not None and role is None:
-        session.delete(held)
-    elif held is not None and role is not None:
-        held.role = role
-    elif role is not None:
-        session.add(Membership(organization_id=row.id, account_id=account.id, role=role))
-    session.flush()
-    audit.record(session, actor, "org.member", f"{name}/{account_name}", now, role=role)
-    return organization(session, viewer, name)
-
-
-def _require_free(session: Session, name: str) -> None:
+def require_free(session: Session, name: str) -> None:
+    """Go on only with a name that an account or an organization may have, and none has."""
     if not names.NAME.fullmatch(name) or len(name) > names.REPO_NAME_LIMIT:
         raise MalformedName(
             f"{name!r} is no name: lower-case letters and digits, words joined by `.`, `-` or `_`."
@@ -258,7 +171,8 @@ def _require_free(session: Session, name: str) -> None:
             raise NameTaken(name)
 
 
-def _add_organization(session: Session, name: str, admin_id: int, now: datetime) -> None:
+def add_organization(session: Session, name: str, admin_id: int, now: datetime) -> None:
+    """Make an organization with an admin."""
     row = Organization(name=name, created_at=now)
     session.add(row)
     session.flush()
@@ -266,16 +180,25 @@ def _add_organization(session: Session, name: str, admin_id: int, now: datetime)
     session.flush()
 
 
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+def _keep_password(
+    session: Session, account: Account, new: str, now: datetime, *, actor: int | None
+) -> None:
+    account.password_hash = password.hashed(new, account.name)
+    session.flush()
+    audit.record(session, actor, "account.password", account.name, now)
 
 
-def _token(row: Token, secret: str | None = None) -> wire.Token:
-    return wire.Token(
-        id=row.id,
-        label=row.label,
-        scopes=[scope for scope in SCOPES if scope in row.scopes],
+def _roles(session: Session, account_id: int) -> dict[str, wire.Role]:
+    memberships = session.scalars(select(Membership).filter_by(account_id=account_id))
+    return {each.organization.name: cast("wire.Role", each.role) for each in memberships}
+
+
+def _summary(session: Session, row: Account) -> wire.AccountSummary:
+    return wire.AccountSummary(
+        name=row.name,
+        is_admin=row.is_admin,
+        has_password=row.password_hash is not None,
         created_at=moment(row.created_at),
-        expires_at=None if row.expires_at is None else moment(row.expires_at),
-        secret=secret,
+        disabled_at=None if row.disabled_at is None else moment(row.disabled_at),
+        organizations=_roles(session, row.id),
     )

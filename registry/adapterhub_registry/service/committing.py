@@ -36,7 +36,15 @@ from adapterhub_registry.models import (
     RepositoryRef,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, holding, publishing, repository, rules, standing
+from adapterhub_registry.service import (
+    audit,
+    holding,
+    publishing,
+    quota,
+    repository,
+    rules,
+    standing,
+)
 from adapterhub_registry.service.repository import MAIN, Entry, Snapshot, Tree, View
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
 
@@ -95,6 +103,7 @@ def commit(runtime: Runtime, viewer: Viewer, place: tuple[str, str], proposal: P
         StaleParent: The branch is no longer at the parent that the commit names.
         BadRequest, EntryNotFound: A path that cannot be, or is not there.
         UploadIncomplete, ContentRefused: Bytes are missing, or not what they claim.
+        QuotaExceeded: The organization has no room for it.
     """
     repo_id, branch = place
     if not proposal.title.strip() or "\x00" in proposal.title + proposal.message:
@@ -117,6 +126,7 @@ def commit(runtime: Runtime, viewer: Viewer, place: tuple[str, str], proposal: P
             _require_blobs(runtime, changes)
             oid = record(session, row, (head, tree), (proposal.title, proposal.message), author)
             move(session, row, branch, oid, author)
+            quota.require_room(session, runtime.settings, view.organization.name)
             subject = row.full_name
             audit.record(
                 session, account_id, "repository.commit", subject, author.moment, commit=oid

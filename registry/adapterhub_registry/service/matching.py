@@ -29,12 +29,12 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.domain.query import Filter, Item, Operator, Query, Score, Words
 from adapterhub_registry.models import (
     Dataset,
-    Membership,
     SearchDocument,
     SearchFacet,
     SearchScore,
 )
 from adapterhub_registry.models.search import EVERYTHING, PUBLIC
+from adapterhub_registry.service.visibility import organizations_of
 
 _COMPARED: dict[Operator, Callable[[InstrumentedAttribute[float], float], ColumnElement[bool]]] = {
     ">=": lambda column, value: column >= value,
@@ -87,9 +87,7 @@ def scopes(session: Session, viewer: Viewer) -> Scopes:
         return Scopes((), everything=True)
     if viewer.is_anonymous:
         return Scopes((PUBLIC,))
-    mine = session.scalars(
-        select(Membership.organization_id).filter_by(account_id=viewer.account_id)
-    )
+    mine = session.scalars(organizations_of(viewer))
     return Scopes((PUBLIC, *sorted(mine)))
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import and_, delete, select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
+from adapterhub_registry import telemetry
 from adapterhub_registry.database import keep_blobs
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import (
@@ -32,7 +33,15 @@ from adapterhub_registry.errors import (
 )
 from adapterhub_registry.models import Blob, Upload, UploadBlob, Variant, Version, VersionFile
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import holding, receiving, recording, representation, rules, shapes
+from adapterhub_registry.service import (
+    holding,
+    quota,
+    receiving,
+    recording,
+    representation,
+    rules,
+    shapes,
+)
 from adapterhub_registry.service.visibility import open_files, readable, require_role, require_scope
 from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
@@ -76,6 +85,7 @@ def begin(runtime: Runtime, viewer: Viewer, draft: wire.UploadDraft) -> wire.Upl
         OrganizationNotFound, MissingRole: The viewer may not publish there.
         ManifestRefused: Every rule that is broken.
         PublicAlready: It shall be private, and the adapter is public.
+        QuotaExceeded: The organization has no room for it.
     """
     require_scope(viewer, "write")
     broken = rules.faults(draft.manifest, runtime.settings)
@@ -103,6 +113,7 @@ def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Versi
         UploadNotFound: There is no such upload.
         UploadIncomplete: Blobs are missing.
         ContentRefused: Bytes that are not what they claim; they have to be sent again.
+        QuotaExceeded: The organization has no room for it any more.
     """
     require_scope(viewer, "write")
     pending = _pending(runtime, viewer, upload_id)
@@ -121,10 +132,14 @@ def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Versi
         keep_blobs(session)
         _require_blobs(runtime, pending.manifest)
         row, created = recording.record(session, viewer, upload_id, runtime.clock())
+        if created:
+            quota.require_room(session, runtime.settings, pending.manifest.reference.org)
         session.execute(delete(UploadBlob).filter_by(upload_id=upload_id))
         return representation.version(row), created
 
     version, created = runtime.database.transact(write)
+    if created:
+        telemetry.publish(version.size_bytes)
     runtime.store.discard(upload_id)
     return version, created
 
@@ -132,15 +147,15 @@ def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Versi
 def known_blobs(session: Session, viewer: Viewer, files: Iterable[wire.File]) -> frozenset[str]:
     """Which of these blobs the viewer has already: in a version they may read, or published themselves."""
     wanted = sorted({file.sha256 for file in files})
+    theirs = and_(readable(viewer), open_files(viewer))
+    if viewer.organizations is None:  # a token for some organizations knows nothing of the others
+        theirs |= Version.created_by_id == viewer.account_id
     query = (
         select(VersionFile.sha256)
         .join(Version, VersionFile.version_id == Version.id)
         .join(Version.variant)
         .join(Variant.adapter)
-        .where(
-            and_(readable(viewer), open_files(viewer))
-            | (Version.created_by_id == viewer.account_id)
-        )
+        .where(theirs)
         .distinct()
     )
     found: set[str] = set()
@@ -196,6 +211,9 @@ def _begun(
     version = session.scalar(select(Version).filter_by(digest=digest))
     if version is not None:
         upload.version_id = version.id
+    else:
+        org, sizes = draft.manifest.reference.org, blob_sizes(draft.manifest)
+        quota.require_room(session, runtime.settings, org, sizes, versions=1)
     return upload
 
 

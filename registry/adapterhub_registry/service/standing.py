@@ -5,19 +5,16 @@ from sqlalchemy.orm import Session
 
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import Gated
-from adapterhub_registry.models import Adapter, Membership, Version
+from adapterhub_registry.models import Adapter, Version
 from adapterhub_registry.service.repository import View
-from adapterhub_registry.service.visibility import require_role, require_scope
+from adapterhub_registry.service.visibility import organizations_of, require_role, require_scope
 
 
 def require_files(session: Session, viewer: Viewer, view: View) -> None:
     """Go on only where the viewer may have the files; Gated."""
     if view.gated is None or viewer.rules_everything:
         return
-    query = select(Membership.account_id).filter_by(
-        organization_id=view.organization.id, account_id=viewer.account_id
-    )
-    if viewer.account_id is None or session.scalar(query) is None:
+    if view.organization.id not in session.scalars(organizations_of(viewer)).all():
         raise Gated(view.repo_id, view.organization.name)
 
 

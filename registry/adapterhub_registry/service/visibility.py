@@ -1,6 +1,6 @@
 """What a viewer may read, as clauses of SQL, and whether an organization lets them in."""
 
-from sqlalchemy import ColumnElement, exists, or_, select, true
+from sqlalchemy import ColumnElement, Select, exists, or_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from adapterhub_client.wire import Role, Scope
@@ -8,7 +8,9 @@ from adapterhub_registry.domain.permission import Viewer, covers, reaches
 from adapterhub_registry.errors import (
     MissingRole,
     MissingScope,
+    NotOperator,
     OrganizationNotFound,
+    TokenElsewhere,
     TokenRequired,
 )
 from adapterhub_registry.models import Adapter, Membership, Organization, Repository
@@ -29,8 +31,7 @@ def may_read(
         return true()
     if viewer.is_anonymous:
         return private.is_(False)
-    mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
-    return or_(private.is_(False), organization_id.in_(mine))
+    return or_(private.is_(False), organization_id.in_(organizations_of(viewer)))
 
 
 def open_files(viewer: Viewer) -> ColumnElement[bool]:
@@ -40,8 +41,16 @@ def open_files(viewer: Viewer) -> ColumnElement[bool]:
     gated = exists().where(Repository.full_name == Adapter.full_name, Repository.gated.is_not(None))
     if viewer.is_anonymous:
         return ~gated
+    return or_(~gated, Adapter.organization_id.in_(organizations_of(viewer)))
+
+
+def organizations_of(viewer: Viewer) -> Select[int]:
+    """The ids of the organizations that the viewer is in, and that the token is for."""
     mine = select(Membership.organization_id).where(Membership.account_id == viewer.account_id)
-    return or_(~gated, Adapter.organization_id.in_(mine))
+    if viewer.organizations is None:
+        return mine
+    named = select(Organization.id).where(Organization.name.in_(viewer.organizations))
+    return mine.where(Membership.organization_id.in_(named))
 
 
 def require_scope(viewer: Viewer, scope: Scope) -> int:
@@ -58,16 +67,31 @@ def require_scope(viewer: Viewer, scope: Scope) -> int:
     return viewer.account_id
 
 
+def require_operator(viewer: Viewer) -> int:
+    """Go on only for administrators of the whole registry; give the account's id.
+
+    Raises:
+        TokenRequired, MissingScope, NotOperator: The viewer is none.
+    """
+    account_id = require_scope(viewer, "admin")
+    if not viewer.rules_everything:
+        raise NotOperator
+    return account_id
+
+
 def require_role(session: Session, viewer: Viewer, name: str, role: Role) -> Organization:
     """Go on only with this role in the organization; it is looked up anew each time.
 
     Raises:
         OrganizationNotFound: There is no such organization.
         MissingRole: The account does not have the role.
+        TokenElsewhere: The account may have it, but the token is for others.
     """
     organization = session.scalar(select(Organization).filter_by(name=name))
     if organization is None:
         raise OrganizationNotFound(name)
+    if not viewer.is_for(name):
+        raise TokenElsewhere(name, viewer.organizations or ())
     held = session.scalar(
         select(Membership.role).filter_by(
             organization_id=organization.id, account_id=viewer.account_id

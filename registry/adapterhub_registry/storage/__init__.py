@@ -22,8 +22,10 @@ __all__ = [
 ]
 
 
-def open_store(address: str) -> BlobStore:
+def open_store(address: str, public_url: str | None = None) -> BlobStore:
     """Open the store that a setting names: `folder:PATH`, `s3://bucket/prefix` or `memory:`.
+
+    `public_url` is where clients reach an S3 store, if that is another address than the registry's.
 
     Raises:
         ValueError: The address names no kind of store.
@@ -37,5 +39,5 @@ def open_store(address: str) -> BlobStore:
         from adapterhub_registry.storage.s3 import S3Store  # noqa: PLC0415  # boto3 is slow to load
 
         bucket, _, prefix = rest[2:].partition("/")
-        return S3Store(bucket, prefix)
+        return S3Store(bucket, prefix, public_url=public_url)
     raise ValueError(f"{address!r} is not `folder:PATH`, `s3://bucket/prefix` or `memory:`.")

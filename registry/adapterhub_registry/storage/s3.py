@@ -45,23 +45,25 @@ _REMOVED_AT_ONCE = 1000
 class S3Store:
     """A BlobStore in a bucket; address, keys and region come from boto3's own environment variables."""
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(self, bucket: str, prefix: str = "", *, public_url: str | None = None) -> None:
+        """Open a bucket; `public_url` is where clients reach the store, if that is another address than ours."""
         self.bucket = bucket
         self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        self._client: Any = boto3.client(
-            "s3",
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                # clients send a presigned PUT without boto3: only what is asked for is signed
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                retries={"max_attempts": 4, "mode": "standard"},
-                connect_timeout=5,
-                read_timeout=60,
-                max_pool_connections=64,
-            ),
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            # clients send a presigned PUT without boto3: only what is asked for is signed
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"max_attempts": 4, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=60,
+            max_pool_connections=64,
         )
+        self._client: Any = boto3.client("s3", config=config)
+        self._signer: Any = self._client
+        if public_url is not None:  # the host is part of what is signed
+            self._signer = boto3.client("s3", config=config, endpoint_url=public_url)
 
     def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
         """Keep bytes for an upload; they wait on the disk until their hash is known."""
@@ -186,7 +188,7 @@ class S3Store:
         self, upload: str, sha256: str, size_bytes: int, lifetime: timedelta
     ) -> Target | None:
         """A presigned PUT whose size and SHA-256 are signed with it."""
-        url = self._client.generate_presigned_url(
+        url = self._signer.generate_presigned_url(
             "put_object",
             Params={
                 "Bucket": self.bucket,
@@ -203,7 +205,7 @@ class S3Store:
         self, upload: str, sha256: str, number: int, size_bytes: int, lifetime: timedelta
     ) -> Target | None:
         """A presigned PUT whose size is signed with it."""
-        url = self._client.generate_presigned_url(
+        url = self._signer.generate_presigned_url(
             "put_object",
             Params={
                 "Bucket": self.bucket,
@@ -228,7 +230,7 @@ class S3Store:
 
     def download_url(self, sha256: str, lifetime: timedelta) -> str | None:
         """A presigned GET."""
-        url: str = self._client.generate_presigned_url(
+        url: str = self._signer.generate_presigned_url(
             "get_object",
             Params={
                 "Bucket": self.bucket,

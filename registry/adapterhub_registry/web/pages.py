@@ -6,8 +6,8 @@ from flask import Blueprint, Response, make_response, render_template, request
 
 from adapterhub_client import names
 from adapterhub_registry.errors import NotFound, VersionNotFound
-from adapterhub_registry.request import runtime, session, viewer
-from adapterhub_registry.service import account, browsing
+from adapterhub_registry.request import public_url, runtime, session, viewer
+from adapterhub_registry.service import browsing, organization
 from adapterhub_registry.service import search as searching
 from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.resolution import parsed
@@ -43,7 +43,7 @@ def start() -> Response:
         newest=newest.items,
         tasks=browsing.tasks(session(), viewer(), Page(limit=_BROWSED)).items,
         bases=browsing.bases(session(), viewer(), Page(limit=_BROWSED)).items,
-        hub=hub(),
+        hub=public_url(),
     )
 
 
@@ -86,10 +86,10 @@ def adapter_page(task: str, name_at_org: str) -> Response:
         "adapter.html",
         view=view,
         pinned=reference.version,
-        snippets=snippets.snippets(snippets.subject(hub(), view)),
+        snippets=snippets.snippets(snippets.subject(public_url(), view)),
         tools=snippets.TOOLS,
         pins=snippets.PINS,
-        hub=hub(),
+        hub=public_url(),
     )
 
 
@@ -127,25 +127,20 @@ def base_page(fingerprint: str) -> Response:
 @blueprint.get("/orgs/<name>")
 def organization_page(name: str) -> Response:
     """An organization and its adapters."""
-    found = account.organization(session(), viewer(), name)
+    found = organization.show(session(), viewer(), name)
     return _collection("organization.html", Search(org=name), organization=found)
 
 
 @blueprint.get("/about")
 def about() -> Response:
     """What this is."""
-    return _page("about.html", stats=browsing.stats(session(), viewer()), hub=hub())
+    return _page("about.html", stats=browsing.stats(session(), viewer()), hub=public_url())
 
 
 @blueprint.get("/favicon.ico")
 def icon() -> Response:
     """Where browsers look for a page that names no icon."""
     return assets.asset("mark.svg")
-
-
-def hub() -> str:
-    """The address of this registry as people use it."""
-    return (runtime().settings.public_url or request.url_root).rstrip("/")
 
 
 def _asked() -> Page:

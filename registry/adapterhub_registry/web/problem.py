@@ -6,7 +6,7 @@ from flask import Flask, Response, render_template, request
 from adapterhub_client.wire import Problem
 
 _PROBLEM = "application/problem+json"
-_MACHINES = ("/api/", "/healthz")
+_MACHINES = ("/api/", "/healthz", "/readyz", "/metrics")
 
 
 def register(app: Flask) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from adapterhub_client import names, wire
 from adapterhub_registry.service import lifecycle
-from adapterhub_registry.service.account import viewer_of
+from adapterhub_registry.service.token import viewer_of
 
 BERT = {
     "name": "bert-base-uncased",

@@ -81,5 +81,4 @@ def downgrade() -> None:
     op.drop_table("imported_bundle")
     op.drop_table("retired_name")
     op.drop_table("tombstone")
-    with op.batch_alter_table("version") as batch:
-        batch.drop_column("published_as")
+    op.drop_column("version", "published_as")

@@ -76,9 +76,10 @@ def downgrade() -> None:
     op.drop_table("throttle")
     op.drop_table("invitation")
     for table, columns in ADDED.items():
-        with op.batch_alter_table(table) as batch:
-            for column in columns:
-                batch.drop_column(column)
+        for (
+            column
+        ) in columns:  # not in a batch: that would make the tables anew, which others refer to
+            op.drop_column(table, column)
 
 
 def _say_whose() -> None:

@@ -1,14 +1,19 @@
 """The migrations make exactly the tables that the models say, and take them away again."""
 
+import ast
 import secrets
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import op
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, make_url, text
-from tests.registry.conftest import NO_POSTGRES, POSTGRES
+from tests.factories import make_files, make_manifest
+from tests.registry.conftest import NO_POSTGRES, POSTGRES, Hub
 
 from adapterhub_registry import migration
 from adapterhub_registry.database import Database
@@ -112,3 +117,82 @@ def test_sqlite_keeps_its_promises(tmp_path: Path) -> None:
         "synchronous": 2,
         "busy_timeout": 60_000,
     }
+
+
+VERSIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
+TAKES_AWAY = {"drop_table", "drop_column", "drop_constraint", "alter_column", "rename_table"}
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_no_upgrade_takes_away_what_the_code_before_it_reads(path: Path) -> None:
+    (upgrade,) = (
+        node
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == "upgrade"
+    )
+
+    called = {node.attr for node in ast.walk(upgrade) if isinstance(node, ast.Attribute)}
+
+    assert called & TAKES_AWAY == set()
+    assert "op" in {node.id for node in ast.walk(upgrade) if isinstance(node, ast.Name)}
+
+
+def test_reads_go_on_while_a_full_database_is_upgraded(hub: Hub) -> None:
+    token = hub.token("ukp")
+    for seed in range(3):
+        files = make_files(seed)
+        hub.publish(token, make_manifest(f"nli/number-{seed}@ukp", files), files)
+    before = hub.get("/adapters").json
+    done = threading.Event()
+    answers: list[int] = []
+
+    def read() -> None:
+        while not done.is_set():
+            answers.append(hub.get("/adapters").status_code)
+            answers.append(hub.get("/resolve?ref=nli/number-1@ukp").status_code)
+
+    reader = threading.Thread(target=read)
+    migration.downgrade(hub.runtime.database, "-1")
+    reader.start()
+    try:
+        migration.migrate(hub.runtime.database)
+        while len(answers) < 20:
+            time.sleep(0.01)
+    finally:
+        done.set()
+        reader.join()
+
+    assert set(answers) == {200}
+    assert hub.get("/adapters").json == before
+    assert hub.get("/whoami", token).status_code == 200
+
+
+def test_a_full_database_can_go_back_and_come_again(hub: Hub) -> None:
+    files = make_files()
+    hub.publish(hub.token("ukp"), make_manifest(files=files), files)
+    before = hub.get("/adapters/nli/multinli@ukp").json
+
+    for _ in range(len(VERSIONS) - 2):  # the search that lists are cut from came with the second
+        migration.downgrade(hub.runtime.database, "-1")
+    migration.migrate(hub.runtime.database)
+
+    assert hub.get("/adapters/nli/multinli@ukp").json == before
+
+
+def test_an_upgrade_that_breaks_off_leaves_what_was(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migration.migrate(empty, "5a1c0d2e9f07")
+
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(op, "create_index", fail)
+        with pytest.raises(KeyboardInterrupt):
+            migration.migrate(empty)
+    tables = set(inspect(empty.engine).get_table_names())
+    migration.migrate(empty)
+
+    assert "invitation" not in tables
+    assert migration.is_current(empty)

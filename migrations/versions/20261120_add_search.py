@@ -134,7 +134,8 @@ def upgrade() -> None:
     if op.get_bind().dialect.name == "sqlite":
         # The words come in lower case and apart by spaces: what is left of tokenizing is the same on every database.
         op.execute(
-            "CREATE VIRTUAL TABLE search_text USING fts5(title, body, tokenize='ascii', prefix='2 3')"
+            "CREATE VIRTUAL TABLE search_text "
+            "USING fts5(title, body, answers, tokenize='ascii', prefix='2 3')"
         )
 
 

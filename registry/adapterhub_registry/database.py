@@ -1,4 +1,4 @@
-"""Connections: reads see a snapshot, writes are one transaction each and wait for their turn.
+"""Connections: each read sees what is committed, writes are one transaction each and wait for their turn.
 
 SQLite lets one connection write at a time. A transaction that reads first and writes later would be refused when
 another one wrote in between, so writers begin with `BEGIN IMMEDIATE` and queue. An engine must not cross a fork:
@@ -13,11 +13,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import (
     Connection,
+    Dialect,
     Engine,
     Select,
     create_engine,
@@ -29,9 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from adapterhub_registry.models import Model
 
@@ -40,6 +42,8 @@ _AT_ONCE = "at once"
 _BUSY_SECONDS = 60
 _RECYCLE_SECONDS = 1800
 _RUSH = 3
+_IDLE_SINCE = "idle since"
+_TRUSTED_SECONDS = 0.5
 _CONNECTING = {
     "connect_timeout": 5,
     # a server that vanished without a word is noticed within half a minute
@@ -81,7 +85,12 @@ class Database:
 
     def __init__(self, url: str, limits: Limits = UNLIMITED) -> None:
         self.engine = _engine(url, limits)
-        self._read = sessionmaker(self.engine, expire_on_commit=False)
+        read = self.engine
+        if read.dialect.name == "postgresql":
+            # At READ COMMITTED each statement has a snapshot of its own anyway; without a transaction around them a
+            # request saves two waits for the server.
+            read = read.execution_options(isolation_level="AUTOCOMMIT")
+        self._read = sessionmaker(read, expire_on_commit=False)
         self._write = sessionmaker(
             self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False
         )
@@ -172,17 +181,23 @@ def ensure_all(session: Session, model: type[Model], rows: list[dict[str, Any]])
     session.execute(dialect.insert(model).on_conflict_do_nothing(), rows)
 
 
+_PLANNED = ("-c plan_cache_mode=force_custom_plan", "-c jit=off")
+"""a plan for the very words that are asked for, never one for any words; and none worth compiling"""
+
+
 def _engine(url: str, limits: Limits) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(
+        engine = create_engine(
             url,
-            pool_pre_ping=True,  # a restart of the server is not seen by requests that come after it
             pool_size=limits.connections,
             max_overflow=_RUSH * limits.connections,
             pool_timeout=limits.waiting_seconds,
             pool_recycle=_RECYCLE_SECONDS,
             connect_args={**_CONNECTING, **_options(url, limits)},
         )
+        event.listen(engine, "checkin", _lay_down)
+        event.listen(engine, "checkout", partial(_pick_up, engine.dialect))
+        return engine
     in_memory = make_url(url).database in {None, "", ":memory:"}
     engine = create_engine(
         url,
@@ -202,8 +217,31 @@ def _options(url: str, limits: Limits) -> dict[str, str]:
         "lock_timeout": limits.lock_seconds,
         "idle_in_transaction_session_timeout": limits.idle_seconds,
     }
-    ours = [f"-c {name}={seconds * 1000:.0f}" for name, seconds in given.items() if seconds]
+    timed = [f"-c {name}={seconds * 1000:.0f}" for name, seconds in given.items() if seconds]
+    ours = [*timed, *_PLANNED]
     return {"options": " ".join([*ours, *([said] if isinstance(said, str) else said)])}
+
+
+def _lay_down(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[_IDLE_SINCE] = time.monotonic()
+
+
+def _pick_up(
+    dialect: Dialect, connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object
+) -> None:
+    """Ask whether a connection that was idle for a moment still works, so that a restart of the server is not noticed.
+
+    To ask each time, as the pool's own ping does, would cost every request a wait for the server.
+    """
+    idle_seconds = time.monotonic() - record.info.get(_IDLE_SINCE, time.monotonic())
+    if idle_seconds < _TRUSTED_SECONDS:
+        return
+    try:
+        is_alive = dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
+        raise DisconnectionError(str(error)) from error
+    if not is_alive:
+        raise DisconnectionError("The server closed the connection.")
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _record: object) -> None:

@@ -3,6 +3,7 @@
 Workers build the app after the fork, so no database connection is ever shared between processes.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,9 @@ def run(settings: Settings, address: Address, announce: Callable[[str], None]) -
 
     def load() -> Flask:
         telemetry.configure()
-        return create_app(settings)
+        app = create_app(settings)
+        gc.freeze()  # What was built stays: no collection has to look at it again.
+        return app
 
     def listening(arbiter: Any) -> None:  # noqa: ANN401  # gunicorn has no types
         host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]

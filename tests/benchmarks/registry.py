@@ -116,6 +116,9 @@ def main() -> None:
             "ADAPTERHUB_DATABASE_URL": given.database,
             "ADAPTERHUB_SECRET_KEY": "benchmark",
             "ADAPTERHUB_BLOBS": f"folder:{home}/blobs",
+            **dict.fromkeys(
+                ("ADAPTERHUB_RATE_READ", "ADAPTERHUB_RATE_SEARCH", "ADAPTERHUB_RATE_WRITE"), "0"
+            ),
         }
         sample = _prepare(environment, catalogue.Size(given.adapters, given.versions))
         with _served(environment, given.port):

@@ -97,10 +97,16 @@ class Query(msgspec.Struct, frozen=True):
 
     @property
     def said(self) -> tuple[Words, ...]:
-        """What full text is asked: the words, and those that must not be there. It cannot be asked for these alone."""
+        """The words, and those that must not be there; full text cannot be asked for these alone."""
         if not self.words:
             return ()
         return tuple(each for each in self.items if isinstance(each, Words))
+
+    @property
+    def told(self) -> tuple["Words | Filter", ...]:
+        """What the index of words is asked at once: words and answers, and those that must not be there."""
+        found = tuple(each for each in self.items if isinstance(each, Words | Filter))
+        return found if any(not each.negated for each in found) else ()
 
 
 class MalformedQuery(Unprocessable):

@@ -1,7 +1,8 @@
 """What lists are cut from: one row for each adapter, ready to be shown, and how often each answer is given.
 
 Everything here follows from the other tables and can be rebuilt (`service/indexing.py`). On SQLite the words are
-in an FTS5 table `search_text(title, body)` whose rows have the adapters' ids; on PostgreSQL in `words`.
+in an FTS5 table `search_text(title, body, answers)` whose rows have the adapters' ids; on PostgreSQL in `words`. What
+an adapter answers is a word there too, so that words and answers are found together, by one index.
 """
 
 from datetime import datetime

@@ -26,6 +26,7 @@ from adapterhub_registry.models import (
 )
 from adapterhub_registry.models.search import EVERYTHING
 from adapterhub_registry.service.gathering import Found, gather
+from adapterhub_registry.service.matching import ANSWER, TITLE, mark
 
 _AT_ONCE = 500
 _ROWS_AT_ONCE = 5000
@@ -129,9 +130,16 @@ def _put_in(session: Session, found: Collection[Found], change: _Change) -> None
     _insert(session, SearchDocument, [_document(each, words=not sqlite_here) for each in found])
     if sqlite_here:
         session.execute(
-            text("INSERT INTO search_text (rowid, title, body) VALUES (:id, :title, :body)"),
+            text(
+                "INSERT INTO search_text (rowid, title, body, answers) VALUES (:id, :title, :body, :answers)"
+            ),
             [
-                {"id": each.adapter_id, "title": " ".join(each.title), "body": " ".join(each.body)}
+                {
+                    "id": each.adapter_id,
+                    "title": " ".join(each.title),
+                    "body": " ".join(each.body),
+                    "answers": " ".join(_marks(each)),
+                }
                 for each in found
             ],
         )
@@ -168,10 +176,19 @@ def _document(found: Found, *, words: bool) -> dict[str, Any]:
 
 
 def _vector(found: Found) -> str:
-    """Spell a tsvector: no parser of PostgreSQL cuts the words again. No phrase goes from the name into the rest."""
-    title = (f"'{word}':{at}A" for at, word in enumerate(found.title, 1))
-    body = (f"'{word}':{at}" for at, word in enumerate(found.body, len(found.title) + 2))
-    return " ".join([*title, *body])
+    """Spell a tsvector: no parser of PostgreSQL cuts the words again. No phrase goes from the name into the rest.
+
+    A word of the name is there once more, and an answer is a word, each with a sign before it that no word of a text
+    has: the index knows words, but not where in a text they are.
+    """
+    said = [*enumerate(found.title, 1), *enumerate(found.body, len(found.title) + 2)]
+    named = [f"'{TITLE}{word}':{at}" for at, word in enumerate(found.title, 1)]
+    marked = [f"'{ANSWER}{each}'" for each in _marks(found)]
+    return " ".join([*(f"'{word}':{at}" for at, word in said), *named, *marked])
+
+
+def _marks(found: Found) -> list[str]:
+    return sorted(mark(field, value) for field, value in found.answers)
 
 
 def _scores(found: Found) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
 """A query as clauses of SQL over `search_document`: the same adapters on SQLite and on PostgreSQL.
 
-Facets and scores are looked up in their tables, which is the same everywhere; only words need the database's own full
-text. They were cut before they came here, so neither database cuts them again.
+Words and answers are found together by the database's own full text: an answer is kept there as a word of its own, its
+mark. Words were cut before they came here, so neither database cuts them again. Scores are looked up in their table.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -51,6 +52,12 @@ _KEPT_AS = {
 """fields of a query that are kept under other names"""
 
 
+TITLE, ANSWER = "#", "="
+"""signs before what a tsvector has beside the words of the text"""
+Told = Words | Filter
+"""what the index of words is asked for"""
+
+
 class Scopes(msgspec.Struct, frozen=True):
     """What a viewer may read: the public, and the private adapters of their organizations."""
 
@@ -73,7 +80,7 @@ class Matching(msgspec.Struct, frozen=True):
 
     rest: tuple[ColumnElement[bool], ...]
     words: tuple[ColumnElement[bool], ...]
-    """what it has to say, apart: full text can be asked for all of its documents at once"""
+    """what it has to say and to answer, apart: full text can be asked for all of its documents at once"""
 
     @property
     def clauses(self) -> tuple[ColumnElement[bool], ...]:
@@ -93,10 +100,11 @@ def scopes(session: Session, viewer: Viewer) -> Scopes:
 
 def matching(session: Session, scoped: Scopes, query: Query) -> Matching:
     """The clauses of a query for this database."""
-    others = [item for item in query.items if item not in query.said]
+    told = query.told
+    others = [item for item in query.items if item not in told]
     return Matching(
         rest=(*scoped.clauses, *(clause(session, item) for item in others)),
-        words=(says(session, query.said),) if query.said else (),
+        words=(says(session, told),) if told else (),
     )
 
 
@@ -112,22 +120,22 @@ def clause(session: Session, item: Item) -> ColumnElement[bool]:
     return not_(found) if item.negated else found
 
 
-def says(session: Session, words: Sequence[Words], *, title: bool = False) -> ColumnElement[bool]:
-    """Documents that have all of these words; with `title`, in the name."""
+def says(session: Session, items: Sequence[Told], *, title: bool = False) -> ColumnElement[bool]:
+    """Documents that have all of these words and answers; with `title`, the words in the name."""
     if is_sqlite(session):
         own = text("search_text.rowid = search_document.adapter_id AND search_text MATCH :said")
         rows = select(literal_column("1", Integer)).select_from(text("search_text"))
-        return rows.where(own.bindparams(_said(words, title=title))).exists()
-    wanted = cast(tsquery(words, title=title), TSQUERY)
+        return rows.where(own.bindparams(_said(items, title=title))).exists()
+    wanted = cast(tsquery(items, title=title), TSQUERY)
     return SearchDocument.words.op("@@", is_comparison=True)(wanted)
 
 
-def saying(session: Session, words: Sequence[Words], *, title: bool = False) -> Select[int]:
-    """The ids of all documents that have these words, in the way that finds them by their words."""
+def saying(session: Session, items: Sequence[Told], *, title: bool = False) -> Select[int]:
+    """The ids of all documents that have these words and answers, in the way that finds them by the index."""
     ids = select(SearchDocument.adapter_id)
     if not is_sqlite(session):
-        return ids.where(says(session, words, title=title))
-    said = text("search_text MATCH :said").bindparams(_said(words, title=title))
+        return ids.where(says(session, items, title=title))
+    said = text("search_text MATCH :said").bindparams(_said(items, title=title))
     found = table("search_text", column("rowid", Integer))
     return (
         ids.select_from(found)
@@ -136,32 +144,44 @@ def saying(session: Session, words: Sequence[Words], *, title: bool = False) -> 
     )
 
 
-def _said(words: Sequence[Words], *, title: bool) -> BindParameter[str]:
+def _said(items: Sequence[Told], *, title: bool) -> BindParameter[str]:
     """A parameter of its own: a query may ask for words of the name and for words of the rest."""
-    return bindparam("said", fts5(words, title=title), unique=True)
+    return bindparam("said", fts5(items, title=title), unique=True)
 
 
-def fts5(words: Sequence[Words], *, title: bool = False) -> str:
-    """Words as FTS5 asks for them; those that must not be there come last."""
-    wanted, unwanted = _parted(words)
-    said = " AND ".join(map(_fts5_phrase, wanted))
-    without = "".join(f" NOT {_fts5_phrase(each)}" for each in unwanted)
-    return f"({f'title : ({said})' if title else said}){without}"
+def fts5(items: Sequence[Told], *, title: bool = False) -> str:
+    """Words and answers as FTS5 asks for them; those that must not be there come last."""
+    wanted = " AND ".join(_fts5(each, title=title) for each in items if not each.negated)
+    return f"({wanted})" + "".join(f" NOT {_fts5(each)}" for each in items if each.negated)
 
 
-def tsquery(words: Sequence[Words], *, title: bool = False) -> str:
-    """Words as a tsquery spells them; those that must not be there come last."""
-    wanted, unwanted = _parted(words)
-    said = [f"({_phrase(each, 'A' if title else '')})" for each in wanted]
-    return " & ".join([*said, *(f"!({_phrase(each, '')})" for each in unwanted)])
+def tsquery(items: Sequence[Told], *, title: bool = False) -> str:
+    """Words and answers as a tsquery spells them; those that must not be there come last."""
+    wanted = [_tsquery(each, title=title) for each in items if not each.negated]
+    return " & ".join([*wanted, *(f"!{_tsquery(each)}" for each in items if each.negated)])
 
 
-def _parted(words: Sequence[Words]) -> tuple[list[Words], list[Words]]:
-    return [each for each in words if not each.negated], [each for each in words if each.negated]
+def _fts5(item: Told, *, title: bool = False) -> str:
+    if isinstance(item, Filter):
+        return "answers : (" + " OR ".join(f'"{each}"' for each in marks(item)) + ")"
+    phrase = f'"{" ".join(item.tokens)}"{"" if item.quoted else " *"}'
+    return f"{'title' if title else '{title body}'} : {phrase}"
 
 
-def _fts5_phrase(words: Words) -> str:
-    return f'"{" ".join(words.tokens)}"{"" if words.quoted else " *"}'
+def _tsquery(item: Told, *, title: bool = False) -> str:
+    if isinstance(item, Filter):
+        return "(" + " | ".join(f"'{ANSWER}{each}'" for each in marks(item)) + ")"
+    return f"({_phrase(item, TITLE if title else '')})"
+
+
+def marks(item: Filter) -> list[str]:
+    """The marks of an answer, one for each field that it may be kept under."""
+    return [mark(field, item.value) for field in kept_as(item.field)]
+
+
+def mark(field: str, value: str) -> str:
+    """An answer as a word that no text has: of any length and in any letters it is the same sixteen digits."""
+    return hashlib.blake2b(f"{field}\0{value}".encode(), digest_size=8).hexdigest()
 
 
 def is_sqlite(session: Session) -> bool:
@@ -169,11 +189,9 @@ def is_sqlite(session: Session) -> bool:
     return session.get_bind().dialect.name == "sqlite"
 
 
-def _phrase(words: Words, weight: str) -> str:
-    *before, last = words.tokens
-    marks = weight if words.quoted else f"*{weight}"
-    parts = [f"'{word}':{weight}" if weight else f"'{word}'" for word in before]
-    return " <-> ".join([*parts, f"'{last}':{marks}" if marks else f"'{last}'"])
+def _phrase(words: Words, sign: str) -> str:
+    found = [f"'{sign}{word}'" for word in words.tokens]
+    return " <-> ".join(found) + ("" if words.quoted else ":*")
 
 
 def kept_as(field: str) -> tuple[str, ...]:

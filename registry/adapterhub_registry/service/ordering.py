@@ -30,8 +30,8 @@ _COLUMNS: dict[
     "downloads": (SearchDocument.downloads, int, True),
     "name": (SearchDocument.full_name, str, False),
 }
-_TIERS = 3
-FEW = 1000
+_TIERS, _TITLED = 3, 1
+FEW = 300
 """adapters that are kept as a list of ids; of more, the database walks along the order"""
 _LARGEST = 2**31 - 1
 
@@ -59,9 +59,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     after: str | None
     within: tuple[ColumnElement[bool], ...] = ()
     """a part of what fits"""
+    titled: bool = False
+    """only where the words are in the name"""
 
 
-def page(session: Session, asked: Asked) -> tuple[list[Row[Any]], str | None]:
+def page(session: Session, asked: Asked) -> tuple[list[Row[int, bytes, int]], str | None]:
     """The rows of a page, and where it ends unless it is the last.
 
     Raises:
@@ -73,11 +75,12 @@ def page(session: Session, asked: Asked) -> tuple[list[Row[Any]], str | None]:
     else:
         tiered = [(row, 0) for row in session.execute(_select(session, asked, place)).all()]
     shown = tiered[: asked.limit]
+    rows = _whole(session, [row.adapter_id for row, _ in shown])
     if len(tiered) <= asked.limit:
-        return [row for row, _ in shown], None
+        return rows, None
     last, tier = shown[-1]
     value = last.value.isoformat() if isinstance(last.value, datetime) else last.value
-    return [row for row, _ in shown], places.write(Place(asked.sort, value, last.adapter_id, tier))
+    return rows, places.write(Place(asked.sort, value, last.adapter_id, tier))
 
 
 def _select(session: Session, asked: Asked, place: Place | None) -> Select[Any]:
@@ -104,17 +107,26 @@ def _by_metric(session: Session, asked: Asked, place: Place | None) -> Select[An
 
 
 def _documents(session: Session, asked: Asked, column: InstrumentedAttribute[Any]) -> Select[Any]:
-    document = SearchDocument
-    shown = (document.adapter_id, document.summary, document.downloads, column.label("value"))
+    """The ids that fit, each with what it is sorted by: nothing large is put in order."""
+    document, told = SearchDocument, asked.query.told
+    shown = (document.adapter_id, column.label("value"))
     if asked.ids is not None:
         query = select(*shown).where(among(session, document.adapter_id, asked.ids))
-    elif asked.query.words and matching.is_sqlite(session):
+    elif told:
         # FTS5 finds all that have the words far sooner than it says of each whether it has them.
-        said = matching.saying(session, asked.query.said).with_only_columns(*shown)
+        said = matching.saying(session, told, title=asked.titled).with_only_columns(*shown)
         query = said.where(*asked.matching.rest)
     else:
         query = select(*shown).where(*asked.matching.clauses)
     return query.where(*asked.within).limit(asked.limit + 1)
+
+
+def _whole(session: Session, ids: Sequence[int]) -> list[Row[int, bytes, int]]:
+    """The documents of a page, in its order."""
+    document = SearchDocument
+    shown = select(document.adapter_id, document.summary, document.downloads)
+    rows = session.execute(shown.where(among(session, document.adapter_id, ids))).all()
+    return sorted(rows, key=lambda row: ids.index(row.adapter_id))
 
 
 def _tiers(session: Session, asked: Asked, place: Place | None) -> list[tuple[Row[Any], int]]:
@@ -127,10 +139,14 @@ def _tiers(session: Session, asked: Asked, place: Place | None) -> list[tuple[Ro
         within = [not_(bound.clause) for bound in bounds[tier:]]
         ids = asked.ids
         if tier:
-            within.append(bounds[tier - 1].clause)
+            within += [] if tier == _TITLED else [bounds[tier - 1].clause]
             ids = bounds[tier - 1].ids if bounds[tier - 1].ids is not None else ids
         part = msgspec.structs.replace(
-            asked, within=tuple(within), ids=ids, limit=asked.limit - len(found)
+            asked,
+            within=tuple(within),
+            ids=ids,
+            titled=tier > 0,
+            limit=asked.limit - len(found),
         )
         begin = place if place is not None and tier == place.tier else None
         found += [(row, tier) for row in session.execute(_select(session, part, begin))]
@@ -148,15 +164,15 @@ class _Bound(msgspec.Struct, frozen=True):
 
 def _bounds(session: Session, asked: Asked) -> list[_Bound]:
     """Of names that have the words, and of names that are the words."""
-    words, said = asked.query.words, asked.query.said
-    titled = matching.saying(session, said, title=True).where(*asked.matching.rest)
+    words, told = asked.query.words, asked.query.told
+    titled = matching.saying(session, told, title=True).where(*asked.matching.rest)
     spellings = {mark.join(token for each in words for token in each.tokens) for mark in "-_."}
     named = titled.where(SearchDocument.name.in_(sorted(spellings)))
     if asked.ids is not None:
         fits = among(session, SearchDocument.adapter_id, asked.ids)
         titled, named = titled.where(fits), named.where(fits)
     return [
-        _bound(session, titled, matching.says(session, said, title=True)),
+        _bound(session, titled, matching.says(session, told, title=True)),
         _bound(session, named, SearchDocument.name.in_(sorted(spellings))),
     ]
 

@@ -6,7 +6,7 @@ walk along the order of the page soon has enough of them, and counts say "at lea
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from sqlalchemy import Row, Select, select
@@ -23,7 +23,7 @@ from adapterhub_registry.service.ordering import SORT
 from adapterhub_registry.service.sets import count
 from adapterhub_registry.service.spelling import corrected
 
-COUNTED = 1000
+COUNTED = 300
 """how many adapters are counted one by one"""
 PARAMETERS = (
     "task",
@@ -183,7 +183,7 @@ def with_fields(query: Query, asked: Search) -> Query:
     return Query((*query.items, *given))
 
 
-def shown(row: Row[Any]) -> wire.AdapterSummary:
+def shown(row: Row[int, bytes, int]) -> wire.AdapterSummary:
     """A document as lists show it; downloads change too often to be written into it."""
     summary = msgspec.json.decode(row.summary, type=wire.AdapterSummary)
     return msgspec.structs.replace(summary, downloads=row.downloads)
@@ -193,18 +193,21 @@ def _newest(session: Session, fits: Matching, query: Query, held: dict[Filter, i
     """The ids that fit, the newest first, looked for where the fewest have to be looked at."""
     rarest = min(held, key=lambda item: held[item], default=None)
     few = rarest is not None and held[rarest] <= COUNTED
-    newest_first = SearchDocument.adapter_id.desc()
-    if query.words and (not few or matching.is_sqlite(session)):
-        said = matching.saying(session, query.said).where(*fits.rest)
-        return said.order_by(matching.row_order(session))
-    if rarest is not None:
+    if rarest is not None and (few or query.told == (rarest,)):
         return (
             select(SearchFacet.adapter_id)
             .join(SearchDocument, SearchDocument.adapter_id == SearchFacet.adapter_id)
             .where(*matching.has(rarest), *fits.clauses)
             .order_by(SearchFacet.adapter_id.desc())
         )
-    return select(SearchDocument.adapter_id).where(*fits.clauses).order_by(newest_first)
+    if query.told:
+        said = matching.saying(session, query.told).where(*fits.rest)
+        return said.order_by(matching.row_order(session))
+    return (
+        select(SearchDocument.adapter_id)
+        .where(*fits.clauses)
+        .order_by(SearchDocument.adapter_id.desc())
+    )
 
 
 def _few_scores(

@@ -47,6 +47,7 @@ from adapterhub_client.wire import (
     Upload,
     UploadDraft,
     Version,
+    VersionPage,
     digest,
 )
 
@@ -116,6 +117,14 @@ class Hub:
         given = {"q": query or None, "limit": limit, "after": after, **facets}
         parameters = {key: value for key, value in given.items() if value is not None}
         return self._transport.request("GET", f"{API}/adapters", AdapterPage, params=parameters)
+
+    def compatible(
+        self, fingerprint: str, *, limit: int = 100, after: str | None = None
+    ) -> VersionPage:
+        """List the active versions that fit a base model, by its fingerprint."""
+        given = {"base": fingerprint, "limit": limit, "after": after}
+        parameters = {key: value for key, value in given.items() if value is not None}
+        return self._transport.request("GET", f"{API}/compatible", VersionPage, params=parameters)
 
     def show(self, reference: str | Reference) -> Adapter:
         """Fetch an adapter with its variants and versions."""

@@ -27,7 +27,7 @@ from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.methods import prefix
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites.backbone import Backbone
-from adapterhub_client.compose.weights import merging, pruning, pruningreport
+from adapterhub_client.compose.weights import adapterdrop, merging, pruning, pruningreport
 from adapterhub_client.compose.weights.attended import Batch
 from adapterhub_client.compose.weights.folding import Folding
 from adapterhub_client.compose.weights.merging import MergeMethod
@@ -99,15 +99,21 @@ class Adapted(nn.Module):
         return self.activation.expression
 
     def add(
-        self, name: str, method: str | Mapping[str, Any] | formats.MethodConfig = "seq_bn"
+        self,
+        name: str,
+        method: str | Mapping[str, Any] | formats.MethodConfig = "seq_bn",
+        *,
+        leave_out: Iterable[int] = (),
     ) -> str:
-        """Add a new adapter with fresh weights; returns its name.
+        """Add a new adapter with fresh weights; returns its name. It can be left out of some layers (AdapterDrop).
 
         Raises:
             CompositionError: The name is taken, or something of the method is not supported.
         """
         self._require_free("adapter", name, self.adapters)
         config = methods.read(method, self.backbone)
+        if layers := frozenset(leave_out):
+            config = adapterdrop.config_without(name, config, layers, self.backbone)
         self.shelf.put("adapter", name, checkpoint.new_adapter(config, self.backbone, empty=False))
         return name
 

@@ -19,6 +19,7 @@ from adapterhub_client.formats.method import config_id, method_name
 from adapterhub_client.wire import (
     BASE_FINGERPRINT_FILE,
     MANIFEST_FILE,
+    REPORT_FILE,
     Base,
     Composition,
     Head,
@@ -65,6 +66,7 @@ PUBLISHED = {
     CONFIG,
     FUSION_CONFIG,
     HEAD_CONFIG,
+    REPORT_FILE,
     "LICENSE",
     "LICENSE.txt",
     "NOTICE",

@@ -151,3 +151,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     baselines: list[Baseline] = []
     cost: Cost | None = None
     examples: list[Example] = []
+    embedding: list[float] = []
+    """the mean of what the bare base makes of the training texts: (features,). What is near is likely to help"""

@@ -29,14 +29,8 @@ def without_layers(
     Raises:
         CompositionError: The model has no such layer, or the adapter is of a method without layers.
     """
-    left_out, count = frozenset(layers), len(backbone.layers)
-    unknown = sorted(layer for layer in left_out if not 0 <= layer < count)
-    if unknown:
-        raise CompositionError(
-            f"There is no layer {unknown[0]} to leave out: {backbone.name!r} has {count} layers.",
-            hint=f"layers are counted from 0 to {count - 1}",
-        )
-    config = _config(name, adapter.config, left_out, count)
+    left_out = frozenset(layers)
+    config = config_without(name, adapter.config, left_out, backbone)
     kept = {key: adapter.places[key] for key in adapter.places if _layer_of(key) not in left_out}
     if all(_layer_of(key) is None for key in kept):
         raise CompositionError(
@@ -46,6 +40,25 @@ def without_layers(
     if prefix.KEY in kept:
         kept |= _prefixes(kept, methods.build(config, backbone, empty=True))
     return LoadedAdapter(config, kept)
+
+
+def config_without(
+    name: str, config: formats.MethodConfig, layers: frozenset[int], backbone: Backbone
+) -> formats.MethodConfig:
+    """The config of the adapter in all other layers.
+
+    Raises:
+        CompositionError: The model has no such layer, or the method is one without layers.
+    """
+    count = len(backbone.layers)
+    unknown = sorted(layer for layer in layers if not 0 <= layer < count)
+    if unknown:
+        raise CompositionError(
+            f"There is no layer {unknown[0]} to leave out: {backbone.name!r} has {count} layers.",
+            hint=f"layers are counted from 0 to {count - 1}",
+        )
+    without: formats.MethodConfig = _config(name, config, layers, count)
+    return without
 
 
 def _config(name: str, config: Any, layers: frozenset[int], count: int) -> Any:  # noqa: ANN401 - each method has its own

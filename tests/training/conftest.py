@@ -11,6 +11,12 @@ from adapterhub_training.progress import Quiet
 WORDS = ["the", "a", "cat", "dog", "bird", "sleeps", "runs", "sings", "well", "badly", "not", "."]
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Nothing is kept in the cache of whoever runs the tests."""
+    monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory):
     """A base model of two layers and 32 features with a tokenizer for a dozen words, in a folder."""
@@ -77,6 +83,7 @@ config = "seq_bn[reduction_factor=2]"
 epochs = 3
 batch_size = 8
 learning_rate = 1e-2
+dropout = false
 max_length = 64
 device = "cpu"
 
@@ -92,7 +99,9 @@ def train(experiment_file):
     """Run the experiment with some settings changed."""
 
     def train(*overrides, overwrite=False):
-        return run.run(experiment.read(experiment_file, overrides), Quiet(), overwrite=overwrite)
+        wanted = experiment.read(experiment_file, overrides)
+        (results,) = run.run(wanted, Quiet(), overwrite=overwrite)
+        return results
 
     return train
 

@@ -53,7 +53,7 @@ def test_evaluating_repeats_the_figures_of_the_run(invoke, finished):
 
     result = invoke("evaluate", finished, "--json")
 
-    assert json.loads(result.stdout)["accuracy"] == results.mean["accuracy"]
+    assert json.loads(result.stdout)["values"]["accuracy"] == results.mean["accuracy"]
 
 
 def test_evaluating_on_other_data(invoke, finished, tmp_path):

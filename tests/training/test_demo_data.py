@@ -5,6 +5,7 @@ import pytest
 
 from adapterhub_training import data
 from adapterhub_training.demo_data import FOLDER, words, write
+from adapterhub_training.experiment import Task
 
 TASKS = {
     "nli": ("contradiction", "entailment", "neutral"),
@@ -21,7 +22,7 @@ def rows(task, split):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_trainer_reads_every_task(task):
-    dataset = data.load(FOLDER / task)
+    dataset = data.load(Task(name=task, data=str(FOLDER / task)))
 
     assert dataset.labels == TASKS[task]
     assert {split: len(rows) for split, rows in dataset.splits.items()} == write.SIZES[task]

@@ -6,7 +6,7 @@ from adapterhub_training import data, experiment
 from adapterhub_training.demo_data import FOLDER
 from adapterhub_training.experiment import FusionMethod
 
-RECIPES = Path(experiment.__file__).parent / "demo"
+RECIPES = Path(experiment.__file__).parents[1] / "demo"
 ALL = sorted(RECIPES.glob("*/*.toml"))
 NAMES = [
     "source-nli",
@@ -64,4 +64,4 @@ def test_our_own_recipes_find_our_own_data(name):
     wanted = experiment.read(RECIPES / "own" / f"{name}.toml")
 
     assert Path(wanted.task.data).parent == FOLDER.resolve()
-    assert data.load(Path(wanted.task.data)).labels
+    assert data.load(wanted.task).labels

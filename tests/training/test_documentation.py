@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterhub_training import cli, experiment
+from adapterhub_training import cli, experiment, study
 
 README = (Path(__file__).parents[2] / "training" / "README.md").read_text(encoding="utf-8")
 SECTIONS = (
@@ -11,7 +11,12 @@ SECTIONS = (
     experiment.AdapterMethod,
     experiment.FusionMethod,
     experiment.HeadMethod,
+    experiment.FullMethod,
+    experiment.TopLayersMethod,
+    experiment.MultitaskMethod,
+    experiment.Head,
     experiment.Training,
+    experiment.Tracking,
     experiment.Output,
 )
 
@@ -38,6 +43,17 @@ def test_the_experiment_in_the_readme_is_one(tmp_path):
 
 
 def test_the_default_learning_rates_are_the_ones_that_are_written():
-    rates = [f"{method.learning_rate:.0e}".replace("e-0", "e-") for method in SECTIONS[2:5]]
+    rates = [f"{method.learning_rate:.0e}".replace("e-0", "e-") for method in SECTIONS[2:6]]
 
-    assert f"{rates[0]} adapter, {rates[1]} fusion, {rates[2]} head" in README
+    assert f"{rates[0]} adapter, {rates[1]} fusion, {rates[2]} head, {rates[3]} full" in README
+
+
+def test_the_study_in_the_readme_is_one(tmp_path):
+    block = README.split("```toml\n")[2].split("```")[0]
+    file = tmp_path / "study.toml"
+    file.write_text(block)
+
+    several = study.read(experiment.tables(file), str(file))
+
+    assert several.ways == ("head", "full", "single", "fusion")
+    assert len(several.items) == 2 + 2 + 4 + 1

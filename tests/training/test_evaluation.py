@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from adapterhub_training import evaluation
+from adapterhub_training.kinds.classification import classify
 
 # Gold:      a a a b b c        Predicted: a a b b a c
 GOLD = np.array([0, 0, 0, 1, 1, 2])
@@ -12,15 +13,15 @@ LABELS = ["a", "b", "c"]
 
 
 def test_accuracy_is_the_share_of_hits():
-    assert evaluation.evaluate(GOLD, LOGITS, LABELS).accuracy == pytest.approx(4 / 6)
+    assert classify(GOLD, LOGITS, LABELS).value("accuracy") == pytest.approx(4 / 6)
 
 
 def test_the_confusion_matrix_has_gold_rows_and_predicted_columns():
-    assert evaluation.evaluate(GOLD, LOGITS, LABELS).confusion == ((2, 1, 0), (1, 1, 0), (0, 0, 1))
+    assert classify(GOLD, LOGITS, LABELS).confusion == ((2, 1, 0), (1, 1, 0), (0, 0, 1))
 
 
 def test_each_label_has_its_precision_recall_and_f1():
-    a, b, c = evaluation.evaluate(GOLD, LOGITS, LABELS).classes
+    a, b, c = classify(GOLD, LOGITS, LABELS).classes
 
     assert (a.precision, a.recall, a.f1, a.support) == pytest.approx((2 / 3, 2 / 3, 2 / 3, 3))
     assert (b.precision, b.recall, b.f1, b.support) == pytest.approx((1 / 2, 1 / 2, 1 / 2, 2))
@@ -28,7 +29,7 @@ def test_each_label_has_its_precision_recall_and_f1():
 
 
 def test_macro_f1_weighs_all_labels_alike():
-    assert evaluation.evaluate(GOLD, LOGITS, LABELS).macro_f1 == pytest.approx(
+    assert classify(GOLD, LOGITS, LABELS).value("macro_f1") == pytest.approx(
         (2 / 3 + 1 / 2 + 1) / 3
     )
 

@@ -76,7 +76,8 @@ def fuse(experiment_file):
     def fuse(*members, own="", seeds="[1]"):
         method = f"method={{mode='fusion', members={json.dumps(members)}, own='{own}'}}"
         overrides = [method, "training.epochs=2", f"training.seeds={seeds}"]
-        return run.run(experiment.read(experiment_file, overrides), QUIET)
+        (results,) = run.run(experiment.read(experiment_file, overrides), QUIET)
+        return results
 
     return fuse
 
@@ -109,7 +110,7 @@ def test_all_seeds_train_on_the_versions_of_the_first(fuse, library, adapters, t
         REFERENCES[0],
         f"{REFERENCES[0]}:{first}",
     }
-    assert library.pulled[2:] == 2 * [
+    assert library.pulled[2:] == 3 * [  # each seed, and what is measured in the end
         f"{reference}:{next(iter(library.versions[reference]))}" for reference in REFERENCES
     ]
 

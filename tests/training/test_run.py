@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from adapterhub_client import fingerprint
 from adapterhub_client.formats import folder as folders
 from adapterhub_client.formats.folder import Run
-from adapterhub_training import backbone, experiment, report, run, saved, subject
+from adapterhub_training import backbone, experiment, report, run, saved
 from adapterhub_training.errors import BadData, BadExperiment, Diverged
-from adapterhub_training.memory import Memory
+from adapterhub_training.kinds import Row
 from adapterhub_training.progress import Quiet
 from adapterhub_training.results import Results
-from adapterhub_training.trainer import Watch
+from adapterhub_training.workshop import Workshop
 
 QUIET = Quiet()
 
@@ -55,23 +55,6 @@ def test_a_head_alone_is_trained_with_every_adapter_away(train, tmp_path):
         "model_head.safetensors",
     ]
     assert not (tmp_path / "run" / "push.json").exists()
-
-
-def test_remembering_what_the_base_makes_of_an_example_changes_no_result(experiment_file):
-    wanted = experiment.read(experiment_file, ["method={mode='head'}", "training.dropout=false"])
-    ready = run.prepare(wanted)
-    curves = {}
-
-    for remembers in (True, False):
-        torch.manual_seed(1)
-        memory = Memory()
-        with subject.prepared(ready.base, wanted, ready.dataset.labels, memory) as prepared:
-            chosen = prepared if remembers else prepared._replace(memory=None)
-            result = run.train(chosen, ready, 1, Watch(QUIET, NoTracker()))
-        curves[remembers] = [point.train_loss for point in result.curve]
-        assert len(memory) == (36 if remembers else 0)
-
-    assert curves[True] == pytest.approx(curves[False], abs=1e-6)
 
 
 def test_a_fusion_trains_its_projections_and_head_and_nothing_else(members, train, tmp_path):
@@ -128,21 +111,16 @@ def test_two_members_of_one_name_are_refused(members, train):
         train(f"method.members=['{members[0]}', '{members[0]}']")
 
 
-def test_the_base_is_bit_for_bit_what_it_was(experiment_file, tiny_base):
-    wanted = experiment.read(experiment_file, ["training.epochs=1"])
-    ready = run.prepare(wanted)
-    before = {name: tensor.clone() for name, tensor in ready.base.model.state_dict().items()}
+@pytest.mark.parametrize("method", ["adapter", "head", "full", "top-layers"])
+def test_the_base_is_bit_for_bit_what_it_was(experiment_file, method):
+    wanted = experiment.read(experiment_file, [f"method={{mode='{method}'}}", "training.epochs=1"])
+    shop = Workshop()
+    before = {name: t.clone() for name, t in shop.base(wanted).model.state_dict().items()}
 
-    with subject.prepared(ready.base, wanted, ready.dataset.labels, Memory()) as prepared:
-        run.train(prepared, ready, 1, Watch(QUIET, NoTracker()))
+    run.run(wanted, QUIET, around=run.Around(QUIET, shop))
 
-    after = ready.base.model.state_dict()
+    after = shop.base(wanted).model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-
-
-class NoTracker:
-    def record(self, event, **facts):
-        pass
 
 
 def test_the_same_seed_gives_the_same_weights(train, tmp_path):
@@ -168,13 +146,13 @@ def test_another_seed_gives_other_weights(train, tmp_path):
 def test_several_seeds_give_mean_and_spread_and_keep_the_best(train):
     results = train("training.seeds=[1, 2, 3]", "training.epochs=2", "training.learning_rate=3e-3")
 
-    values = [seed.reported.accuracy for seed in results.seeds]
+    values = [seed.reported.value("accuracy") for seed in results.seeds]
     mean = sum(values) / 3
     assert results.mean["accuracy"] == pytest.approx(mean)
     assert results.std["accuracy"] == pytest.approx(
         math.sqrt(sum((value - mean) ** 2 for value in values) / 2)
     )
-    selected = {seed.seed: seed.selected.accuracy for seed in results.seeds}
+    selected = {seed.seed: seed.selected.value("accuracy") for seed in results.seeds}
     assert selected[results.best_seed] == max(selected.values())
 
 
@@ -192,7 +170,7 @@ def test_the_best_checkpoint_is_kept_and_not_the_last(train):
 
     seed = results.seeds[0]
     best = max(point.metric for point in seed.curve)
-    assert seed.selected.accuracy == best
+    assert seed.selected.value("accuracy") == best
     assert seed.best_step == next(point.step for point in seed.curve if point.metric == best)
 
 
@@ -255,7 +233,7 @@ def test_the_run_folder_says_everything(train, tmp_path):
     events = [json.loads(line)["event"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert events[0] == "run"
     assert events.count("evaluation") == 2
-    assert events[-1] == "seed"
+    assert events[-2:] == ["seed", "result"]
 
 
 def test_results_know_data_parameters_and_base(train, tiny_base):
@@ -317,7 +295,7 @@ def test_probabilities_of_a_prediction_add_up(train, tmp_path):
     train("training.epochs=30")
 
     predictions = saved.load(tmp_path / "run").predict(
-        [("a bird sings well .", None), ("a bird runs badly .", None)]
+        [Row(text="a bird sings well ."), Row(text="a bird runs badly .")]
     )
 
     assert [prediction.label for prediction in predictions] == ["well", "badly"]

@@ -2,123 +2,165 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
-from adapterhub_training.data import Example
+from adapterhub_training.kinds import Encoded, Kind
 
 POOL = 64
 """batches that are drawn together and sorted by length: more pad less, fewer mix better"""
+JITTER = 0.05
+"""how far an example may be from its place by length, as a share of its length: batches differ from epoch to epoch"""
 
-
-class Encoded(msgspec.Struct, frozen=True):
-    """A tokenised split: for each key of the model's input, one list of numbers per example."""
-
-    inputs: dict[str, list[list[int]]]
-    labels: list[int]
-    padding: dict[str, int]
-    """what fills up each key"""
-    pad_left: bool = False
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens per example."""
-        return [len(tokens) for tokens in self.inputs["input_ids"]]
+Ints = NDArray[np.int64]
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What goes through the model at once; `rows` are the positions of its examples in the split.
+    """What goes through the model at once; `rows` are the units of the split that it has.
 
     Shapes:
-        inputs: each (batch, length), int64
-        labels: (batch,), int64
+        inputs: each (batch, length), of choices (batch, choices, length), int64
+        targets: as its kind has them
     """
 
     inputs: dict[str, Tensor]
-    labels: Tensor
+    targets: dict[str, Tensor]
     rows: list[int]
+    is_full: bool = False
+    """whether nothing is padded"""
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device."""
-        moved = {key: tensor.to(device, non_blocking=True) for key, tensor in self.inputs.items()}
-        return Batch(moved, self.labels.to(device, non_blocking=True), self.rows)
+        if device.type == "cpu":
+            return self
+        inputs, targets = (
+            {key: tensor.to(device, non_blocking=True) for key, tensor in each.items()}
+            for each in (self.inputs, self.targets)
+        )
+        return Batch(inputs, targets, self.rows, self.is_full)
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], max_length: int
-) -> Encoded:
-    """Tokenise once; what is longer than `max_length` is cut, of a pair the longer part first."""
-    pairs = [example.pair for example in examples]
-    has_pairs = pairs[0] is not None
-    encoding = tokenizer(
-        [example.text for example in examples],
-        pairs if has_pairs else None,
-        truncation="longest_first" if has_pairs else True,
-        max_length=max_length,
-    )
-    inputs = {key: encoding[key] for key in tokenizer.model_input_names if key in encoding}
-    padding = {
-        "input_ids": int(tokenizer.pad_token_id or 0),
-        "token_type_ids": int(tokenizer.pad_token_type_id),
-    }
-    return Encoded(
-        inputs=inputs,
-        labels=[example.label for example in examples],
-        padding={key: padding.get(key, 0) for key in inputs},
-        pad_left=tokenizer.padding_side == "left",
-    )
+class Split:
+    """A tokenised split, packed: all tokens of a key in one array, and where each sequence begins."""
+
+    def __init__(self, encoded: Encoded, kind: Kind) -> None:
+        self.encoded, self.kind = encoded, kind
+        units = encoded.inputs["input_ids"]
+        self._choices = np.array([len(unit) if encoded.choices else 1 for unit in units])
+        flat = {
+            key: [row for unit in rows for row in unit] if encoded.choices else rows
+            for key, rows in encoded.inputs.items()
+        }
+        self.sequence_lengths: Ints = np.array([len(row) for row in flat["input_ids"]])
+        self._starts = np.concatenate([[0], np.cumsum(self.sequence_lengths)])
+        self._first = np.concatenate([[0], np.cumsum(self._choices)])
+        self._values = {
+            key: np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+            for key, rows in flat.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Tokens of each unit, of choices those of the longest."""
+        return self.encoded.lengths
+
+    def first(self, count: int) -> "Split":
+        """The first units alone."""
+        encoded = self.encoded
+        inputs = {key: rows[:count] for key, rows in encoded.inputs.items()}
+        fewer = msgspec.structs.replace(
+            encoded,
+            inputs=inputs,
+            targets=encoded.targets[:count],
+            examples=encoded.examples[:count],
+            extra=encoded.extra[:count],
+        )
+        return Split(fewer, self.kind)
+
+    @property
+    def tokens(self) -> dict[str, Ints]:
+        """All tokens of all sequences, by key, one sequence after the other."""
+        return self._values
+
+    def sequences(self, rows: Sequence[int]) -> Ints:
+        """The sequences of these units, in their order."""
+        if not self.encoded.choices:
+            return np.asarray(rows)
+        return np.concatenate([np.arange(self._first[r], self._first[r + 1]) for r in rows])
+
+    def spread(self, sequences: Ints, *, multiple: int = 1) -> tuple[Ints, NDArray[np.bool_]]:
+        """Where in the packed tokens each place of a padded batch reads, and which places are not padding.
+
+        Shapes:
+            result: (sequences, length) each
+        """
+        lengths = self.sequence_lengths[sequences]
+        width = int(-(-lengths.max() // multiple) * multiple)
+        at = np.arange(width)[None]
+        if self.encoded.pad_left:
+            at = at - (width - lengths)[:, None]
+        real = (at >= 0) & (at < lengths[:, None])
+        places = np.where(real, self._starts[sequences][:, None] + at, 0)
+        return places, real
+
+    def batch(self, rows: Sequence[int], *, multiple: int = 1, draw: int = 0) -> Batch:
+        """Pad units to the longest of them, rounded up to a multiple (8 suits tensor cores)."""
+        sequences = self.sequences(rows)
+        places, real = self.spread(sequences, multiple=multiple)
+        inputs = {}
+        for key, values in self._values.items():
+            filled = np.where(real, values[places], self.encoded.padding[key])
+            tensor = torch.from_numpy(filled)
+            inputs[key] = tensor.view(len(rows), -1, filled.shape[-1]) if self._many else tensor
+        targets = [self.encoded.targets[row] for row in rows]
+        return Batch(inputs, self.kind.targets(targets, inputs, draw), list(rows), bool(real.all()))
+
+    @property
+    def _many(self) -> bool:
+        return self.encoded.choices
 
 
-def shuffled(encoded: Encoded, batch_size: int, seed: int) -> list[list[int]]:
-    """The rows of each training batch, at random, neighbours in length together; the same seed gives the same."""
-    chooser = random.Random(seed)  # noqa: S311  an order, no secret
-    lengths, order = encoded.lengths, list(range(len(encoded)))
-    chooser.shuffle(order)
+def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """The rows of each training batch of an epoch, at random, neighbours in length together.
+
+    At each step batches of all seeds have about the same length, so that several seeds can be trained in one pass
+    without padding one to another. Which rows a batch has is each seed's own.
+    """
+    own = random.Random(f"{seed} {epoch}")  # noqa: S311  an order, no secret
+    shared = random.Random(epoch)  # noqa: S311  an order, no secret
+    order = list(range(len(lengths)))
+    own.shuffle(order)
     batches = []
     for start in range(0, len(order), batch_size * POOL):
-        # Sorting is stable, so rows of one length stay in random order.
-        pool = sorted(order[start : start + batch_size * POOL], key=lengths.__getitem__)
+        pool = order[start : start + batch_size * POOL]
+        near = {row: lengths[row] * (1 + own.uniform(-JITTER, JITTER)) for row in pool}
+        pool.sort(key=near.__getitem__)
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    chooser.shuffle(batches)
+    shared.shuffle(batches)
     return batches
 
 
-def ordered(encoded: Encoded, batch_size: int) -> list[list[int]]:
+def ordered(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """The rows of each batch for evaluation, by length."""
-    order = sorted(range(len(encoded)), key=encoded.lengths.__getitem__)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def padding_share(encoded: Encoded, batches: list[list[int]]) -> float:
+def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
     """Which part of the tokens in these batches is padding."""
-    lengths = encoded.lengths
     padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in batches)
     return 1 - sum(lengths[row] for rows in batches for row in rows) / padded
 
 
-def collate(encoded: Encoded, batches: list[list[int]], *, multiple: int = 1) -> Iterator[Batch]:
-    """Pad each batch to its longest example, rounded up to a multiple (8 suits tensor cores)."""
-    lengths = encoded.lengths
-    for rows in batches:
-        width = -(-max(lengths[row] for row in rows) // multiple) * multiple
-        inputs = {
-            key: torch.tensor(
-                [
-                    _padded(lists[row], width, encoded.padding[key], left=encoded.pad_left)
-                    for row in rows
-                ]
-            )
-            for key, lists in encoded.inputs.items()
-        }
-        yield Batch(inputs, torch.tensor([encoded.labels[row] for row in rows]), rows)
-
-
-def _padded(values: list[int], width: int, filler: int, *, left: bool) -> list[int]:
-    fill = [filler] * (width - len(values))
-    return fill + values if left else values + fill
+def micro(rows: Sequence[int], size: int | None) -> Iterator[Sequence[int]]:
+    """Parts of a batch that go through the model one after the other."""
+    step = size or max(1, len(rows))
+    return (rows[at : at + step] for at in range(0, len(rows), step))

@@ -8,6 +8,8 @@ HubError (of the client)
     ├── MemberChanged        65   a member of the run's fusion has other weights now
     ├── NotARun              66   the folder holds no finished run
     ├── RunExists            73   the folder holds another run already
+    ├── NotTheSame            70   an exported file computes something else
+    ├── Interrupted           75   it was stopped in time, and goes on when it is run again
     └── Diverged             70   the loss is no number any more
 """
 
@@ -84,9 +86,11 @@ class RunExists(TrainingError):
 
     exit_code = 73
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, unfinished: bool = False) -> None:
         super().__init__(
-            f"'{folder}' is not empty.",
+            f"'{folder}' has an unfinished run of another experiment, or of other data."
+            if unfinished
+            else f"'{folder}' is not empty.",
             hint="choose another folder with `--output`, or replace the run in it with `--overwrite`",
         )
         self.folder = folder
@@ -103,3 +107,29 @@ class Diverged(TrainingError):
             hint="a lower `training.learning_rate` helps most often",
         )
         self.step, self.seed = step, seed
+
+
+class Interrupted(TrainingError):
+    """It was asked to stop before it was done."""
+
+    exit_code = 75
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(
+            f"Stopped at step {step:,} of {steps:,}.",
+            hint="run the same command again: it goes on from there",
+        )
+        self.step, self.steps = step, steps
+
+
+class NotTheSame(TrainingError):
+    """An exported file does not compute what the model does."""
+
+    exit_code = 70
+
+    def __init__(self, difference: float) -> None:
+        super().__init__(
+            f"The exported file's outputs differ by {difference:.2g}; it is not kept.",
+            hint="please report this with the versions of torch and onnxscript",
+        )
+        self.difference = difference

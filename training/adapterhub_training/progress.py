@@ -23,8 +23,8 @@ class Display(Protocol):
     def say(self, text: str) -> None:
         """One line."""
 
-    def begin(self, title: str, steps: int) -> None:
-        """A stretch of so many steps begins."""
+    def begin(self, title: str, steps: int, done: int = 0) -> None:
+        """A stretch of so many steps begins, or goes on."""
 
     def step(self, text: str) -> None:
         """One step is done."""
@@ -39,7 +39,7 @@ class Quiet:
     def say(self, text: str) -> None:
         """Nothing."""
 
-    def begin(self, title: str, steps: int) -> None:
+    def begin(self, title: str, steps: int, done: int = 0) -> None:
         """Nothing."""
 
     def step(self, text: str) -> None:
@@ -54,7 +54,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._title, self._steps, self._done = "", 0, 0
+        self._title, self._steps, self._done, self._first = "", 0, 0, 0
         self._began = self._spoke = 0.0
 
     def say(self, text: str) -> None:
@@ -62,9 +62,9 @@ class Lines:
         self._stream.write(text + "\n")
         self._stream.flush()
 
-    def begin(self, title: str, steps: int) -> None:
+    def begin(self, title: str, steps: int, done: int = 0) -> None:
         """Remember what runs."""
-        self._title, self._steps, self._done = title, steps, 0
+        self._title, self._steps, self._done, self._first = title, steps, done, done
         self._began = self._spoke = time.monotonic()
 
     def step(self, text: str) -> None:
@@ -73,7 +73,7 @@ class Lines:
         now = time.monotonic()
         if now - self._spoke >= LINE_EVERY_SECONDS:
             self._spoke = now
-            left = (now - self._began) / self._done * (self._steps - self._done)
+            left = (now - self._began) / (self._done - self._first) * (self._steps - self._done)
             self.say(f"{self._title}  step {self._done}/{self._steps}  {text}  {left:.0f} s left")
 
     def end(self) -> None:
@@ -92,7 +92,7 @@ class Bar:
         """Write it above the bar."""
         self._console.print(text, markup=False, highlight=False)
 
-    def begin(self, title: str, steps: int) -> None:
+    def begin(self, title: str, steps: int, done: int = 0) -> None:
         """Show the bar."""
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -103,7 +103,7 @@ class Bar:
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task(title, total=steps, text="")
+        self._task = self._progress.add_task(title, total=steps, completed=done, text="")
         self._progress.start()
 
     def step(self, text: str) -> None:

@@ -6,16 +6,18 @@ import msgspec
 
 from adapterhub_client.formats.folder import COMPOSITION_FILE, Run, read_json
 from adapterhub_client.wire import Lineage, Metric, Training
+from adapterhub_training import kinds
 from adapterhub_training.experiment import Experiment
-from adapterhub_training.results import METRICS, Results
+from adapterhub_training.results import Results
 
 TRAINER = "adapterhub-train"
 
 
 def push_file(experiment: Experiment, results: Results, folder: Path) -> Run | None:
-    """The content of `push.json`; None for a head alone, which nobody can publish."""
-    if experiment.mode == "head":
+    """The content of `push.json`; None for what nobody can publish: a head alone, a whole model."""
+    if experiment.mode not in {"adapter", "fusion"}:
         return None
+    better = kinds.named(results.kind, results.scale).metrics
     output, seeds = experiment.output, [result.seed for result in results.seeds]
     return Run(
         folder=experiment.mode,
@@ -28,8 +30,9 @@ def push_file(experiment: Experiment, results: Results, folder: Path) -> Run | N
                 value=results.mean[name],
                 std=results.std[name],
                 seeds=seeds,
+                higher_is_better=better[name],
             )
-            for name in METRICS
+            for name in results.mean
         ],
         training=Training(
             trainer=f"{TRAINER} {results.versions['adapterhub']}",

@@ -1,41 +1,66 @@
 """One run from its experiment to its folder: read, train every seed, keep the best, write everything down.
 
 The folder: `run.toml` (the experiment with every default, its members pinned), `log.jsonl` (what happened, as it
-happened), `adapter/`, `fusion/` or `head/` (the best seed's weights), `report.md`, `push.json` (for
-`adapterhub-client push`), and last `results.json`: where it is, the run is complete.
+happened), `adapter/`, `fusion/`, `head/`, `model/` or `tasks/` (the best seed's weights), `scores.npy` (how good each
+prediction is: seeds, examples), `report.md`, `push.json` (for `adapterhub-client push`), and last `results.json`: where
+it is, the run is complete. Until then `state/` has what it takes to go on after a crash.
 """
 
 import importlib.metadata
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from adapterhub_client.formats.folder import RUN
-from adapterhub_training import backbone, batches, data, report, results, subject, trainer
+from adapterhub_training import (
+    batches,
+    building,
+    checkpoint,
+    closing,
+    economy,
+    learner,
+    results,
+    trainer,
+    workshop,
+    writing,
+)
 from adapterhub_training import experiment as experiments
 from adapterhub_training.backbone import Backbone
-from adapterhub_training.batches import Encoded
-from adapterhub_training.data import Dataset
-from adapterhub_training.errors import BadExperiment, RunExists
-from adapterhub_training.experiment import Experiment
-from adapterhub_training.memory import Memory
-from adapterhub_training.progress import Display
-from adapterhub_training.provenance import push_file
-from adapterhub_training.results import Results, SeedResult
-from adapterhub_training.subject import Subject
-from adapterhub_training.tracking import JsonLines
-from adapterhub_training.trainer import Watch
+from adapterhub_training.errors import Diverged, RunExists
+from adapterhub_training.evaluation import Evaluation
+from adapterhub_training.experiment import (
+    AdapterMethod,
+    Base,
+    Experiment,
+    MultitaskMethod,
+    Training,
+)
+from adapterhub_training.kinds.kind import Array
+from adapterhub_training.material import Lesson
+from adapterhub_training.progress import Display, Quiet
+from adapterhub_training.results import Choices, Extra, Results, SeedResult
+from adapterhub_training.subject import Member, Subject
+from adapterhub_training.tracking import Tracker, tracked
+from adapterhub_training.trainer import Fit, Watch
+from adapterhub_training.workshop import Workshop
+from adapterhub_training.world import ALONE, World, same_everywhere
 
 EXPERIMENT_FILE = "run.toml"
 RESULTS_FILE = "results.json"
 LOG_FILE = "log.jsonl"
-REPORT_FILE = "report.md"
-PUSH_FILE = RUN
+STATE = "state"
+MARK = "of"
+"""what of the state says which experiment it is of, and which data"""
+SCORES = "scores of "
+SCORES_FILE = "scores.npy"
+TASKS = "tasks"
 VERSIONS = ("adapterhub", "torch", "transformers")
 
 
@@ -43,13 +68,44 @@ class Ready(NamedTuple):
     """All that a run needs, read and checked; the experiment's members are pinned."""
 
     experiment: Experiment
-    dataset: Dataset
+    lessons: list[Lesson]
     base: Backbone
-    encoded: dict[str, Encoded]
 
 
-def run(experiment: Experiment, display: Display, *, overwrite: bool = False) -> Results:
-    """Train what the experiment asks for and write its folder.
+class Kept(msgspec.Struct, frozen=True):
+    """A finished seed, while others are trained: what it reached on each task."""
+
+    results: dict[str, SeedResult]
+    choices: Choices
+    parameters: int
+
+
+class Scored(NamedTuple):
+    """What a seed reached on a task, and how good each prediction is."""
+
+    result: SeedResult
+    scores: Array
+
+
+class Around(NamedTuple):
+    """What a run is not about: who watches, with whom it trains, what it shares with other runs, when it must stop."""
+
+    display: Display
+    shop: Workshop
+    world: World = ALONE
+    wants_to_stop: Callable[[], bool] = lambda: False
+
+
+def run(
+    experiment: Experiment,
+    display: Display,
+    *,
+    overwrite: bool = False,
+    around: Around | None = None,
+) -> list[Results]:
+    """Train what the experiment asks for and write its folder; the results of each task.
+
+    An unfinished run of the same experiment goes on from where it was.
 
     Raises:
         BadData: The data cannot be used; found before anything starts, as are the next three.
@@ -57,103 +113,204 @@ def run(experiment: Experiment, display: Display, *, overwrite: bool = False) ->
         BaseModelNotFound: There is no base model at this place.
         RunExists: The folder is not empty, and was not to be overwritten.
         Diverged: A loss is not finite any more.
+        Interrupted: It was asked to stop; run again, it goes on.
     """
+    around = around or Around(display, Workshop())
+    if not around.world.is_first:
+        around = around._replace(display=Quiet())
     folder = Path(experiment.output.folder)
-    _require_free(folder, overwrite=overwrite)
-    ready = prepare(experiment)
-    _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / EXPERIMENT_FILE).write_text(experiments.encode(ready.experiment), encoding="utf-8")
-    display.say(_opening(ready))
+    require_free(folder, overwrite=overwrite)
+    ready = prepare(experiment, around.shop)
+    if around.world.is_first:
+        _begin(folder, ready, overwrite=overwrite)
+    around.world.agree(None)
+    around.display.say(writing.opening(ready.experiment, ready.lessons))
+    with tracked(folder / LOG_FILE, experiment, is_first=around.world.is_first) as tracker:
+        found = _train_all(ready, folder, around, tracker)
+        around.world.agree(None)
+        return _close(ready, folder, found, around, tracker)
 
-    seeds, memory = list[SeedResult](), Memory()
-    with JsonLines(folder / LOG_FILE) as tracker:
-        tracker.record("run", task=experiment.task.name, mode=experiment.mode)
-        for seed in experiment.training.seeds:
-            torch.manual_seed(seed)
-            labels = ready.dataset.labels
-            with subject.prepared(ready.base, ready.experiment, labels, memory) as prepared:
-                trained = sum(parameter.numel() for parameter in prepared.parameters)
-                seeds.append(train(prepared, ready, seed, Watch(display, tracker)))
-                if results.best_of(seeds, experiment.task.metric) is seeds[-1]:
-                    subject.save(prepared.adapted, experiment, folder)
-                    members = subject.unpublished(prepared.adapted)
 
-    found = _results(ready, seeds, trained, subject.base_fingerprint(folder), members)
-    write(folder, experiment, found)
+def prepare(experiment: Experiment, shop: Workshop) -> Ready:
+    """Read the data, load the base and the members, tokenise: everything that can be wrong is found here."""
+    base = shop.base(experiment)
+    lessons = shop.lessons(experiment)
+    pinned = building.pinned(base, experiment, workshop.datasets(lessons))
+    return Ready(pinned, lessons, base)
+
+
+def _train_all(ready: Ready, folder: Path, around: Around, tracker: Tracker) -> dict[int, Kept]:
+    """Train every seed that is not done yet."""
+    seeds = ready.experiment.training.seeds
+    together, reason = economy.gang(ready.experiment, ready.lessons, around.world)
+    groups = [seeds] if together else [(seed,) for seed in seeds]
+    for group in groups:
+        if all(_kept(folder, seed) for seed in group):
+            continue
+        _train(ready, folder, group, around, tracker, reason)
+    return {seed: kept for seed in seeds if (kept := _kept(folder, seed)) is not None}
+
+
+def _train(  # noqa: PLR0913, PLR0917
+    ready: Ready,
+    folder: Path,
+    seeds: Sequence[int],
+    around: Around,
+    tracker: Tracker,
+    reason: str,
+) -> None:
+    """Train one seed, or several in one pass, and keep what they reached."""
+    experiment, lessons, base = ready
+    world, display, state = around.world, around.display, folder / STATE
+    tasks = workshop.datasets(lessons)
+    torch.manual_seed(seeds[0])
+    with building.prepared(base, experiment, tasks, seeds) as subject:
+        same_everywhere(subject.parameters, world)
+        if world.size > 1 and experiment.training.dropout:
+            torch.manual_seed(seeds[0] + 7919 * world.rank)
+        began = torch.get_rng_state()
+        layers, size, why = economy.keep_states(subject, experiment, lessons, display, world)
+        torch.set_rng_state(began)  # what was computed drew nothing that counts
+        choices = Choices(
+            gang=len(seeds) > 1, cached_layers=layers, cache_bytes=size, reasons=(reason, why)
+        )
+        display.say(f"  {reason}; {why}")
+        watch = Watch(display, tracker, around.wants_to_stop)
+        try:
+            fits = trainer.fit(subject, lessons, experiment, watch=watch, folder=state, world=world)
+        except Diverged:
+            (state / checkpoint.FILE).unlink(missing_ok=True)  # nothing comes of going on
+            (state / MARK).unlink(missing_ok=True)
+            raise
+        finally:
+            display.end()
+        found = _scored(subject, lessons, fits, experiment, world)
+        count = sum(parameter.numel() for parameter in subject.members[0].parameters)
+        if world.is_first:
+            for fit, reached in zip(fits, found, strict=True):
+                _keep(state, fit, reached, choices, count)
+                _tell(lessons, fit, reached, display, tracker)
+            (state / checkpoint.FILE).unlink(missing_ok=True)
+        world.agree(None)
+
+
+def _scored(
+    subject: Subject,
+    lessons: Sequence[Lesson],
+    fits: Sequence[Fit],
+    experiment: Experiment,
+    world: World,
+) -> list[dict[str, Scored]]:
+    """Score the best state of each seed on the split that is reported, in float32: as whoever uses it will."""
+    subject.adapted.load_state_dict({n: v for fit in fits for n, v in fit.state.items()})
+    exact = msgspec.structs.replace(experiment.training, precision="float32")
+    found: list[dict[str, Scored]] = [{} for _ in fits]
+    for lesson in lessons:
+        split = lesson.splits[lesson.dataset.reported]
+        taken = learner.predict(subject, lesson.name, split, exact, world)
+        for own, fit, outputs in zip(found, fits, taken, strict=True):
+            selected = fit.selected[lesson.name]
+            reached, scores = _judged(lesson, outputs, selected)
+            result = SeedResult(
+                seed=fit.seed,
+                selected=selected,
+                reported=reached,
+                best_step=fit.best_step,
+                steps=fit.steps,
+                stopped_early=fit.stopped_early,
+                seconds=round(fit.seconds, 3),
+                curve=fit.curve,
+            )
+            own[lesson.name] = Scored(result, scores)
     return found
 
 
-def prepare(experiment: Experiment) -> Ready:
-    """Read the data, load the base and the members, tokenise: everything that can be wrong is found here."""
-    settings, dataset = experiment.training, read_data(experiment)
-    base = backbone.load(experiment.base.path, trainer.device_of(settings))
-    _require_positions(base, settings.max_length)
-    pinned = subject.pinned(base, experiment, dataset.labels)
-    encoded = {
-        split: batches.encode(base.tokenizer, examples, settings.max_length)
-        for split, examples in dataset.splits.items()
-    }
-    return Ready(pinned, dataset, base, encoded)
+def score(
+    subject: Subject, lesson: Lesson, member: Member, selected: Evaluation
+) -> tuple[Evaluation, Array]:
+    """Score a member on the split that is reported, with what was chosen on validation; and each prediction."""
+    split, exact = lesson.splits[lesson.dataset.reported], Training(precision="float32")
+    taken = learner.predict(subject, lesson.name, split, exact, ALONE, members=[member])[0]
+    return _judged(lesson, taken, selected)
 
 
-def train(prepared: Subject, ready: Ready, seed: int, watch: Watch) -> SeedResult:
-    """Train one seed and score its best checkpoint on the split that is reported."""
-    experiment, dataset, encoded = ready.experiment, ready.dataset, ready.encoded
-    settings, labels = experiment.training, dataset.labels
-    try:
-        fitted = trainer.fit(
-            prepared,
-            encoded["train"],
-            encoded["validation"],
-            experiment,
-            labels=labels,
-            seed=seed,
-            watch=watch,
+def _judged(
+    lesson: Lesson, taken: Sequence[Array], selected: Evaluation
+) -> tuple[Evaluation, Array]:
+    # What is chosen on a split, such as thresholds, was chosen on validation.
+    encoded, labels = lesson.splits[lesson.dataset.reported].encoded, lesson.dataset.labels
+    reached = lesson.kind.evaluate(encoded, taken, labels, selected)
+    return reached, lesson.kind.scores(encoded, taken, labels, selected)
+
+
+def _close(
+    ready: Ready, folder: Path, kept: Mapping[int, Kept], around: Around, tracker: Tracker
+) -> list[Results]:
+    """Save the best seed's weights, measure it, and write everything down; `results.json` last."""
+    experiment, lessons, base = ready
+    best = _best(lessons, kept)
+    tasks = workshop.datasets(lessons)
+    extras: dict[str, Extra] = {}
+    around.display.say("  measuring the best seed")
+    with building.prepared(base, experiment, tasks, [best]) as subject:
+        _load(subject, _weights(folder, best), best)
+        if around.world.is_first:
+            building.save(subject, experiment, folder)
+            for lesson in lessons:
+                own = folder / TASKS / lesson.name if len(lessons) > 1 else folder
+                extras[lesson.name] = closing.measure(subject, lesson, experiment.training, own)
+        members = building.unpublished(subject.adapted)
+    if not around.world.is_first:
+        return []
+    found = []
+    for lesson in lessons:
+        scores = {seed: each.results[lesson.name] for seed, each in kept.items()}
+        reached = _results(ready, lesson, scores, best, kept[best], extras[lesson.name])
+        place, asked = _place(experiment, lesson, folder)
+        reached = msgspec.structs.replace(
+            reached,
+            members=members,
+            base=asked.base.path,
+            base_fingerprint=building.base_fingerprint(place),
         )
-    finally:
-        watch.display.end()
-    reported = fitted.selected
-    if dataset.reported != "validation":
-        reported = trainer.evaluate(prepared, encoded[dataset.reported], labels, settings)
-    result = SeedResult(
-        seed=seed,
-        selected=fitted.selected,
-        reported=reported,
-        best_step=fitted.best_step,
-        steps=fitted.steps,
-        stopped_early=fitted.stopped_early,
-        seconds=round(fitted.seconds, 3),
-        curve=fitted.curve,
-    )
-    watch.tracker.record("seed", seed=seed, accuracy=reported.accuracy, macro_f1=reported.macro_f1)
-    metric = experiment.task.metric
-    watch.display.say(
-        f"{experiment.task.name}, seed {seed}: {metric} {reported.value(metric):.4f} on "
-        f"{dataset.reported} (step {fitted.best_step} of {fitted.steps}, {fitted.seconds:.1f} s)"
-    )
-    return result
+        each = [_weights(folder, seed)[SCORES + lesson.name].numpy() for seed in kept]
+        write_scores(place, np.stack(each))
+        if place != folder:
+            (place / EXPERIMENT_FILE).write_text(experiments.encode(asked), encoding="utf-8")
+        writing.write(place, asked, reached)
+        if place != folder:
+            write_results(place, reached)
+        found.append(reached)
+    for reached in found:
+        tracker.record("result", task=reached.task, mean=reached.mean, std=reached.std)
+    if len(lessons) > 1:
+        document = {"tasks": [lesson.name for lesson in lessons]}
+        _put(folder / RESULTS_FILE, msgspec.json.encode(document))
+    else:
+        write_results(folder, found[0])
+    shutil.rmtree(folder / STATE, ignore_errors=True)
+    return found
 
 
-def read_data(experiment: Experiment, labels: Sequence[str] = ()) -> Dataset:
-    """Read and check the experiment's data; ``labels``, of a model that exists already, win over its own."""
-    settings = experiment.training
-    caps = {
-        "train": settings.train_examples,
-        "validation": settings.validation_examples,
-        "test": settings.test_examples,
-    }
-    return data.load(Path(experiment.task.data), labels or experiment.task.labels, caps)
+def write_results(folder: Path, found: Results) -> None:
+    """Write `results.json`, whole or not at all."""
+    _put(folder / RESULTS_FILE, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
 
-def write(folder: Path, experiment: Experiment, found: Results) -> None:
-    """Write the files that say what came out; `results.json` last."""
-    (folder / REPORT_FILE).write_text(report.markdown(found), encoding="utf-8")
-    push = push_file(experiment, found, folder)
-    if push is not None:
-        (folder / PUSH_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(push)) + b"\n")
-    document = msgspec.json.format(msgspec.json.encode(found))
-    (folder / RESULTS_FILE).write_bytes(document + b"\n")
+def write_scores(folder: Path, scores: Array) -> None:
+    """Write how good each prediction is: (seeds, examples)."""
+    np.save(folder / SCORES_FILE, scores, allow_pickle=False)
+
+
+def read_results(folder: Path) -> list[Results]:
+    """What a finished run reached, on each of its tasks; nothing where it is not finished."""
+    path = folder / RESULTS_FILE
+    if not path.is_file():
+        return []
+    found = msgspec.json.decode(path.read_bytes())
+    if "tasks" in found:
+        return [each for name in found["tasks"] for each in read_results(folder / TASKS / name)]
+    return [msgspec.convert(found, Results)]
 
 
 def hardware(device: torch.device) -> str:
@@ -163,55 +320,168 @@ def hardware(device: torch.device) -> str:
     return f"{_processor()}, {torch.get_num_threads()} threads"
 
 
-def _results(
+def _place(experiment: Experiment, lesson: Lesson, folder: Path) -> tuple[Path, Experiment]:
+    """The folder of a task's results, and the experiment that its weights are of.
+
+    A task that was learned together with others is from then on an adapter like any other, on the base that they share.
+    """
+    method = experiment.method
+    if not isinstance(method, MultitaskMethod):
+        return folder, experiment
+    place = folder / TASKS / lesson.name
+    task = next(task for task in experiment.tasks if task.name == lesson.name)
+    path = str(folder / "base") if method.shared == "base" else experiment.base.path
+    output = msgspec.structs.replace(experiment.output, folder=str(place), reference=None)
+    alone = msgspec.structs.replace(
+        experiment,
+        tasks=(task,),
+        base=Base(path=path),
+        method=AdapterMethod(config=method.config),
+        output=output,
+    )
+    return place, alone
+
+
+def _results(  # noqa: PLR0913, PLR0917
     ready: Ready,
-    seeds: list[SeedResult],
-    trained: int,
-    identity: str | None,
-    members: dict[str, str],
+    lesson: Lesson,
+    own: Mapping[int, SeedResult],
+    best: int,
+    kept: Kept,
+    extra: Extra,
 ) -> Results:
-    experiment, dataset, base, encoded = ready
-    settings, train = experiment.training, encoded["train"]
+    experiment, dataset, base = ready.experiment, lesson.dataset, ready.base
+    task = next(task for task in experiment.tasks if task.name == lesson.name)
+    settings, train = experiment.training, lesson.splits["train"]
+    seeds = [own[seed] for seed in settings.seeds]
     mean, std = results.over_seeds(seeds)
-    order = batches.shuffled(train, settings.batch_size, settings.seeds[0])
+    order = batches.shuffled(train.lengths, settings.batch_size, settings.seeds[0], 0)
     return Results(
-        task=experiment.task.name,
-        dataset=experiment.dataset,
+        task=lesson.name,
+        dataset=task.dataset or task.name,
+        kind=dataset.kind,
         mode=experiment.mode,
-        method=subject.method_name(experiment),
+        method=building.method_name(experiment),
         base=experiment.base.path,
-        base_fingerprint=identity,
+        base_fingerprint=None,
         labels=dataset.labels,
+        scale=dataset.scale,
         pairs=dataset.pairs,
-        metric=experiment.task.metric,
+        metric=lesson.metric,
+        higher_is_better=lesson.higher_is_better,
         split=dataset.reported,
         held_out=dataset.held_out,
         mean=mean,
         std=std,
         seeds=tuple(seeds),
-        best_seed=results.best_of(seeds, experiment.task.metric).seed,
+        best_seed=best,
         examples={split: len(examples) for split, examples in dataset.splits.items()},
+        truncated={name: split.encoded.truncated for name, split in lesson.splits.items()},
         data_digest=dataset.digest,
-        members=members,
-        padding_share=batches.padding_share(train, order),
-        parameters_trained=trained,
+        padding_share=batches.padding_share(train.lengths, order),
+        parameters_trained=kept.parameters,
         parameters_base=sum(parameter.numel() for parameter in base.model.parameters()),
         seconds=round(sum(seed.seconds for seed in seeds), 3),
+        target=settings.target,
+        choices=kept.choices,
+        extra=extra,
         hardware=hardware(base.model.device),
         versions={name: importlib.metadata.version(name) for name in VERSIONS}
         | {"python": platform.python_version()},
     )
 
 
-def _opening(ready: Ready) -> str:
-    splits, held_out = ready.dataset.splits, ready.dataset.held_out
-    counts = ", ".join(f"{len(examples):,} {split}" for split, examples in splits.items())
-    method = subject.method_name(ready.experiment)
-    held = " (cut from train)" if held_out else ""
-    return f"{ready.experiment.task.name}: {method} on {counts}{held}"
+def _best(lessons: Sequence[Lesson], kept: Mapping[int, Kept]) -> int:
+    """The seed that was best on validation, over all tasks; the first of equals."""
+
+    def good(seed: int) -> float:
+        own = kept[seed].results
+        values = [
+            (1 if lesson.higher_is_better else -1) * own[lesson.name].selected.value(lesson.metric)
+            for lesson in lessons
+        ]
+        return sum(values) / len(values)
+
+    return max(kept, key=good)
 
 
-def _require_free(folder: Path, *, overwrite: bool) -> None:
+def _tell(
+    lessons: Sequence[Lesson],
+    fit: Fit,
+    reached: Mapping[str, Scored],
+    display: Display,
+    tracker: Tracker,
+) -> None:
+    for lesson in lessons:
+        found = reached[lesson.name].result.reported
+        tracker.record("seed", seed=fit.seed, task=lesson.name, **found.values)
+        display.say(
+            f"{lesson.name}, seed {fit.seed}: {lesson.metric} {found.value(lesson.metric):.4f} on "
+            f"{lesson.dataset.reported} (step {fit.best_step} of {fit.steps}, {fit.seconds:.1f} s)"
+        )
+
+
+def _keep(
+    state: Path, fit: Fit, reached: Mapping[str, Scored], choices: Choices, parameters: int
+) -> None:
+    """Write down a finished seed: its weights and the score of each prediction, then what it reached."""
+    state.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous().cpu() for name, value in fit.state.items()}
+    tensors |= {f"{SCORES}{task}": torch.from_numpy(own.scores) for task, own in reached.items()}
+    part = state / f"seed-{fit.seed}.part"
+    save_file(tensors, part)
+    part.replace(state / f"seed-{fit.seed}.safetensors")
+    kept = Kept({task: own.result for task, own in reached.items()}, choices, parameters)
+    _put(state / f"seed-{fit.seed}.json", msgspec.json.encode(kept))
+
+
+def _kept(folder: Path, seed: int) -> Kept | None:
+    path = folder / STATE / f"seed-{seed}.json"
+    return msgspec.json.decode(path.read_bytes(), type=Kept) if path.is_file() else None
+
+
+def _weights(folder: Path, seed: int) -> dict[str, Tensor]:
+    return load_file(folder / STATE / f"seed-{seed}.safetensors")
+
+
+def _load(subject: Subject, state: Mapping[str, Tensor], seed: int) -> None:
+    """Load what was trained alone, or among other seeds under the seed's own names."""
+    wanted = subject.adapted.state_dict()
+    (member,) = subject.members
+    own = {
+        **{f"adapter {n}-{seed}.": f"adapter {n}." for n in member.compositions.values() if n},
+        **{f"head {name}-{seed}.": f"head {name}." for name in member.heads.values()},
+    }
+    found = {}
+    for name, value in state.items():
+        for before, after in own.items():
+            name = name.replace(before, after)  # noqa: PLW2901  one name becomes the other
+        if name in wanted:
+            found[name] = value
+    subject.adapted.load_state_dict(found)
+
+
+def _begin(folder: Path, ready: Ready, *, overwrite: bool) -> None:
+    """Make the folder; an unfinished run of the same experiment and data stays, to go on.
+
+    Raises:
+        RunExists: There is an unfinished run of another experiment, and it was not to be overwritten.
+    """
+    text = experiments.encode(ready.experiment)
+    digests = "".join(f"# {l.name}: {l.dataset.digest}\n" for l in ready.lessons)  # noqa: E741
+    path, mark = folder / EXPERIMENT_FILE, folder / STATE / MARK
+    if mark.is_file() and path.is_file() and not (folder / RESULTS_FILE).is_file():
+        if mark.read_text(encoding="utf-8") == text + digests:
+            return
+        if not overwrite:
+            raise RunExists(folder, unfinished=True)
+    _clear(folder)
+    (folder / STATE).mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    mark.write_text(text + digests, encoding="utf-8")
+
+
+def require_free(folder: Path, *, overwrite: bool) -> None:
     """See that nothing will be lost but a run that is to be replaced, or was never finished."""
     if not folder.exists() or not any(folder.iterdir()):
         return
@@ -220,22 +490,20 @@ def _require_free(folder: Path, *, overwrite: bool) -> None:
         raise RunExists(folder)
 
 
-def _require_positions(base: Backbone, max_length: int) -> None:
-    most = backbone.positions(base.model)
-    if most is not None and max_length > most:
-        raise BadExperiment(
-            f"`training.max_length` is {max_length}, but the base model reads at most {most} tokens.",
-            hint=f"`--set training.max_length={most}`",
-        )
-
-
 def _clear(folder: Path) -> None:
     """Delete a run; killed on the way, it leaves a run that was never finished."""
-    for name in (RESULTS_FILE, PUSH_FILE, REPORT_FILE, LOG_FILE):
+    for name in (RESULTS_FILE, *writing.FILES, SCORES_FILE, LOG_FILE):
         (folder / name).unlink(missing_ok=True)
-    for name in subject.FOLDERS:
+    for name in ("adapter", "fusion", "head", "model", "base", TASKS, STATE):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / EXPERIMENT_FILE).unlink(missing_ok=True)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
 
 
 def _processor() -> str:

@@ -6,42 +6,42 @@ from pathlib import Path
 
 import msgspec
 
-from adapterhub_training import (
-    backbone,
-    batches,
-    data,
-    evaluation,
-    experiment,
-    run,
-    subject,
-    trainer,
-)
-from adapterhub_training.batches import Encoded
-from adapterhub_training.data import Example
-from adapterhub_training.errors import MemberChanged, NotARun, WrongShape
+from adapterhub_training import backbone, building, data, experiment, learner, run
+from adapterhub_training.batches import Split
+from adapterhub_training.data import Dataset
+from adapterhub_training.errors import BadExperiment, MemberChanged, NotARun, WrongShape
 from adapterhub_training.evaluation import Evaluation
-from adapterhub_training.experiment import Experiment
+from adapterhub_training.experiment import Base, Experiment
+from adapterhub_training.kinds import Example, Kind, Limits, Prediction, Row
+from adapterhub_training.kinds import named as kind_named
 from adapterhub_training.results import Results
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """The most probable label, and how probable each is."""
-
-    label: str
-    probabilities: dict[str, float]
+from adapterhub_training.workshop import Workshop
+from adapterhub_training.world import ALONE
 
 
 class Model:
     """The best weights of a run, on their base."""
 
     def __init__(self, wanted: Experiment, results: Results, folder: Path) -> None:
-        self.experiment, self.results = wanted, results
-        self._base = backbone.load(wanted.base.path, trainer.device_of(wanted.training))
-        self._subject = subject.restored(self._base, wanted, folder)
-        found = subject.unpublished(self._subject.adapted)
+        own = Base(path=building.base_path(wanted, folder))
+        self.experiment = msgspec.structs.replace(wanted, base=own)
+        self.results = results
+        self.base = backbone.load(own.path, learner.device_of(wanted.training))
+        self.subject = building.restored(self.base, wanted, folder)
+        found = building.unpublished(self.subject.adapted)
         changed = [name for name, digest in results.members.items() if found.get(name) != digest]
         if changed:
             raise MemberChanged(changed)
+
+    @property
+    def kind(self) -> Kind:
+        """What its kind of task has to say."""
+        return kind_named(self.results.kind, self.results.scale)
+
+    def dataset(self) -> Dataset:
+        """The data of the run; its labels are the model's."""
+        task, settings = self.experiment.task, self.experiment.training
+        return Workshop().dataset(task, settings, self.results.labels)
 
     def evaluate(
         self, folder: Path | None = None, split: str | None = None
@@ -50,43 +50,46 @@ class Model:
 
         Warns where the run's own data has changed since.
         """
-        labels, settings = self.results.labels, self.experiment.training
+        task, dataset = self.experiment.task, self.dataset()
         if folder is None:
-            dataset = run.read_data(self.experiment, labels)
             if dataset.digest != self.results.data_digest:
                 warnings.warn(
-                    f"'{self.experiment.task.data}' is not what it was when the run was trained",
-                    stacklevel=2,
+                    f"'{task.data}' is not what it was when the run was trained", stacklevel=2
                 )
             split = split or dataset.reported
-            examples = dataset.splits.get(split) or data.load_split(
-                Path(self.experiment.task.data), split, labels
-            )
+            if split not in dataset.splits:
+                known = ", ".join(dataset.splits)
+                raise BadExperiment(f"The data has no split {split!r}.", hint=f"it has {known}")
         else:
             split = split or data.reported_split(folder)
-            examples = data.load_split(folder, split, labels)
-        encoded = self._encoded(examples)
-        return trainer.evaluate(self._subject, encoded, labels, settings), split
+            dataset = data.load_split(folder, split, self.results.labels, dataset)
+        return self._scored(dataset, split), split
 
-    def predict(self, texts: Sequence[tuple[str, str | None]]) -> list[Prediction]:
-        """A prediction for each sentence or pair, in their order; all of one kind."""
-        labels, settings = self.results.labels, self.experiment.training
-        examples = [Example(text, pair, 0) for text, pair in texts]
-        encoded = self._encoded(examples)
-        shares = evaluation.probabilities(trainer.predict(self._subject, encoded, settings))
-        return [
-            Prediction(
-                labels[int(row.argmax())],
-                {label: round(float(share), 6) for label, share in zip(labels, row, strict=True)},
-            )
-            for row in shares
-        ]
-
-    def _encoded(self, examples: Sequence[Example]) -> Encoded:
-        if any((example.pair is not None) != self.results.pairs for example in examples):
+    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
+        """A prediction for each row, in their order; all of one kind."""
+        examples = [self.kind.question(row) for row in rows]
+        is_text = self.kind.name in {"classification", "multilabel", "regression"}
+        if is_text and any(
+            (example.pair is not None) != self.results.pairs for example in examples
+        ):
             raise WrongShape(pairs=self.results.pairs)
-        max_length = self.experiment.training.max_length
-        return batches.encode(self._base.tokenizer, examples, max_length)
+        settings, task = self.experiment.training, self.experiment.task.name
+        split = self._split(examples)
+        taken = learner.predict(self.subject, task, split, settings, ALONE)[0]
+        chosen = self.results.best.selected
+        return self.kind.told(split.encoded, taken, self.results.labels, chosen)
+
+    def _scored(self, dataset: Dataset, split: str) -> Evaluation:
+        settings, task = self.experiment.training, self.experiment.task.name
+        tokens = self._split(dataset.splits[split])
+        taken = learner.predict(self.subject, task, tokens, settings, ALONE)[0]
+        chosen = self.results.best.selected
+        return self.kind.evaluate(tokens.encoded, taken, self.results.labels, chosen)
+
+    def _split(self, examples: Sequence[Example]) -> Split:
+        limits = Limits(self.experiment.training.max_length)
+        encoded = self.kind.encode(self.base.tokenizer, examples, limits)
+        return Split(encoded, self.kind)
 
 
 def load(folder: Path) -> Model:
@@ -94,10 +97,16 @@ def load(folder: Path) -> Model:
 
     Raises:
         NotARun: The folder has no results, or no experiment.
+        BadExperiment: It learned several tasks together; each has a folder of its own.
         MemberChanged: A member that was never published is another now.
     """
     for name in (run.RESULTS_FILE, run.EXPERIMENT_FILE):
         if not (folder / name).is_file():
             raise NotARun(folder, name)
-    results = msgspec.json.decode((folder / run.RESULTS_FILE).read_bytes(), type=Results)
-    return Model(experiment.read(folder / run.EXPERIMENT_FILE), results, folder)
+    found = run.read_results(folder)
+    if len(found) > 1:
+        raise BadExperiment(
+            f"'{folder}' has several tasks.",
+            hint="name one: " + ", ".join(str(folder / run.TASKS / each.task) for each in found),
+        )
+    return Model(experiment.read(folder / run.EXPERIMENT_FILE), found[0], folder)

@@ -1,13 +1,47 @@
-"""The learning rate by step, and when to stop early."""
+"""How long it trains, the learning rate by step, when it evaluates and when it stops early."""
 
 import math
 
+import msgspec
 
-def rate(step: int, *, steps: int, warmup_steps: int) -> float:
-    """The share of the peak learning rate for a step (0 is the first): a linear rise, then a linear fall to zero."""
+from adapterhub_training.experiment import Training
+
+
+class Course(msgspec.Struct, frozen=True):
+    """How long it trains, and when it evaluates."""
+
+    steps_per_epoch: int
+    steps: int
+    warmup_steps: int
+    marks: frozenset[int]
+    shape: str = "linear"
+
+    @classmethod
+    def of(cls, steps_per_epoch: int, settings: Training) -> "Course":
+        """The course for so many batches."""
+        steps = steps_per_epoch * settings.epochs
+        steps = min(steps, settings.max_steps or steps)
+        warmup = round(settings.warmup_fraction * steps)
+        at = marks(steps_per_epoch, settings.evaluations_per_epoch)
+        return cls(steps_per_epoch, steps, warmup, at, settings.schedule)
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether validation follows this step (1 is the first)."""
+        return step == self.steps or (step - 1) % self.steps_per_epoch + 1 in self.marks
+
+    def rate(self, step: int) -> float:
+        """The share of the peak learning rate for this step (1 is the first)."""
+        return rate(step - 1, steps=self.steps, warmup_steps=self.warmup_steps, shape=self.shape)
+
+
+def rate(step: int, *, steps: int, warmup_steps: int, shape: str = "linear") -> float:
+    """The share of the peak learning rate for a step (0 is the first): a linear rise, then a fall to zero, or none."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
-    return max(0.0, (steps - step) / max(1, steps - warmup_steps))
+    left = max(0.0, (steps - step) / max(1, steps - warmup_steps))
+    if shape == "cosine":
+        return (1 - math.cos(math.pi * left)) / 2
+    return left if shape == "linear" else 1.0
 
 
 def marks(steps_per_epoch: int, evaluations: int) -> frozenset[int]:

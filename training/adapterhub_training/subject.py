@@ -1,41 +1,122 @@
-"""What is trained: the experiment's adapter, fusion or head on its base, set up, saved and restored."""
+"""What the loop trains and evaluates: modules on a base, one set of them for each seed, and a pass through them.
 
-import hashlib
+Several seeds go through the base in one pass: each its own rows of the batch, over stacked weights.
+"""
+
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from adapterhub_client import compose, fingerprint, names
 from adapterhub_client.compose import Adapted
-from adapterhub_client.compose.shelf import Pin
-from adapterhub_client.formats.folder import COMPOSITION_FILE, read_json
-from adapterhub_client.wire import BASE_FINGERPRINT_FILE
-from adapterhub_training import backbone
-from adapterhub_training.backbone import Backbone
-from adapterhub_training.batches import Batch
-from adapterhub_training.errors import BadExperiment
-from adapterhub_training.experiment import AdapterMethod, Experiment, FusionMethod
-from adapterhub_training.memory import Memory
+from adapterhub_client.compose.expression import BatchSplit, Leaf
+from adapterhub_training import activations
+from adapterhub_training.batches import Batch, Split
 
-FOLDERS = ("adapter", "fusion", "head")
-"""the sub-folder a run keeps its weights in, by mode"""
+if TYPE_CHECKING:
+    from adapterhub_training.activations import Lower, States
+
+TENSOR_CORES = 8
+"""lengths on CUDA are multiples of this"""
 
 
-class Subject(NamedTuple):
-    """What the loop trains and evaluates. With a memory, the base sees each example once."""
+class Member(NamedTuple):
+    """The modules of one seed: what is active for each task, and what is trained."""
 
-    adapted: Adapted
-    memory: Memory | None = None
+    seed: int
+    compositions: dict[str, str | None]
+    """for each task, an adapter or a fusion; None for the base alone"""
+    heads: dict[str, str]
+    parameters: list[nn.Parameter]
+
+
+class Part(NamedTuple):
+    """Rows of a batch that go through the modules of one member."""
+
+    member: Member
+    rows: Sequence[int]
+
+
+class Answer(NamedTuple):
+    """What the head of a part put out, beside what it should have."""
+
+    output: Any
+    targets: dict[str, Tensor]
+
+
+class Streams:
+    """The random numbers of each seed's head, as if that seed were trained alone.
+
+    A head draws for its dropout. In a pass of several seeds each is given its own stream before, which is kept after.
+    """
+
+    def __init__(
+        self, adapted: Adapted, members: Sequence[Member], begin: dict[int, Tensor]
+    ) -> None:
+        self.states = dict(begin)
+        self._adapted = adapted
+        self._handles = [
+            handle
+            for member in members
+            for name in sorted(set(member.heads.values()))
+            for handle in self._watch(adapted.heads[name].layers, member.seed)
+        ]
+
+    def close(self) -> None:
+        """Let heads draw as they did."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _watch(self, layers: nn.Module, seed: int) -> Iterator[RemovableHandle]:
+        before: list[Tensor] = []
+        device = self._adapted.backbone.reference_parameter.device
+
+        def begin(module: nn.Module, _args: object) -> None:
+            if module.training:
+                before.append(random_state(device))
+                set_random_state(device, self.states[seed])
+
+        def end(module: nn.Module, _args: object, _output: object) -> None:
+            if module.training:
+                self.states[seed] = random_state(device)
+                set_random_state(device, before.pop())
+
+        yield layers.register_forward_pre_hook(begin)
+        yield layers.register_forward_hook(end)
+
+
+class Subject:
+    """A base with the modules of its members."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        adapted: Adapted,
+        members: Sequence[Member],
+        *,
+        dropout: bool = True,
+        skip_layers: Sequence[int] = (),
+        compiled: bool = False,
+        streams: Streams | None = None,
+    ) -> None:
+        self.adapted, self.members, self.streams = adapted, tuple(members), streams
+        self.states: dict[int, States] = {}
+        self.lower: Lower | None = None
+        self._dropout, self._skipped = dropout, tuple(skip_layers)
+        self._composed: object = None
+        self._call = torch.compile(adapted, dynamic=True) if compiled else adapted
 
     @property
     def device(self) -> torch.device:
         """Where it is."""
         return self.adapted.backbone.reference_parameter.device
+
+    @property
+    def multiple(self) -> int:
+        """What lengths are rounded up to."""
+        return TENSOR_CORES if self.device.type == "cuda" else 1
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -49,16 +130,10 @@ class Subject(NamedTuple):
         maps = [layer.value.weight for layer in layers if layer.value is not None]
         return [value for value in maps if value.requires_grad]
 
-    def forward(self, batch: Batch) -> Any:  # noqa: ANN401  a ModelOutput; each kind has its own fields
-        """Logits and the loss of a batch."""
-        if self.memory is not None:
-            return self.memory.forward(self.adapted, batch)
-        return self.adapted(**batch.inputs, labels=batch.labels)
-
-    def train(self, *, dropout: bool) -> None:
-        """Get ready to train; without ``dropout`` only what is trained has any."""
+    def train(self) -> None:
+        """Get ready to train; without dropout only what is trained has any."""
         self.adapted.train()
-        if not dropout:
+        if not self._dropout:
             self.adapted.model.eval()
 
     def eval(self) -> None:
@@ -69,165 +144,78 @@ class Subject(NamedTuple):
         """What pulls a fusion's value maps towards the identity."""
         return self.adapted.regularization()
 
-
-@contextmanager
-def prepared(
-    base: Backbone, experiment: Experiment, labels: Sequence[str], memory: Memory
-) -> Iterator[Subject]:
-    """The base with fresh modules for the experiment, active, and nothing else trainable; afterwards as it was.
-
-    Raises:
-        CompositionError: The method, or a member, does not suit the base.
-        WrongBase: A member was trained on another base.
-    """
-    adapted, name, method = compose.attach(base.model), experiment.task.name, experiment.method
-    try:
-        if isinstance(method, AdapterMethod):
-            adapted.add(name, method.config)
-            adapted.add_head(name, labels=labels)
-            adapted.activate(name, head=name)
-            adapted.trainable(name)
-        elif isinstance(method, FusionMethod):
-            fusion = adapted.add_fusion(*_members(adapted, method))
-            adapted.add_head(fusion, labels=labels)
-            _start_from_own(adapted, fusion, method)
-            adapted.activate(fusion, head=fusion)
-            adapted.trainable(fusion)
+    def compose(self, task: str, parts: Sequence[tuple[Member, int]]) -> None:
+        """Put the modules of members into effect, each for so many sequences."""
+        wanted = task, [(member.seed, size) for member, size in parts]
+        if len(parts) == 1:
+            wanted = task, [(parts[0][0].seed, 0)]
+        if wanted == self._composed:
+            return
+        heads = [member.heads[task] for member, _ in parts]
+        compositions = [member.compositions[task] for member, _ in parts]
+        if len(parts) == 1:
+            self.adapted.activate(compositions[0], head=heads[0], skip_layers=self._skipped)
         else:
-            adapted.add_head(name, labels=labels)
-            adapted.activate(None, head=name)
-            adapted.trainable(heads=[name])
-        frozen = experiment.mode == "head" and not experiment.training.dropout
-        # A decoder is summed up by its last token, which is not what the memory keeps.
-        kept = frozen and all(head.reads_first_token for head in adapted.active_heads)
-        yield Subject(adapted, memory if kept else None)
-    finally:
-        adapted.detach()
+            leaves = tuple(Leaf(str(name)) for name in compositions)
+            together = BatchSplit(leaves, tuple(size for _, size in parts))
+            self.adapted.activate(together, head=heads, skip_layers=self._skipped)
+        self._composed = wanted
 
+    def forget_composition(self) -> None:
+        """Something else was active meanwhile."""
+        self._composed = None
 
-def pinned(base: Backbone, experiment: Experiment, labels: Sequence[str]) -> Experiment:
-    """The experiment, tried out, with the versions its members' references stand for now.
-
-    Raises:
-        HubError: As `prepared`.
-    """
-    with prepared(base, experiment, labels, Memory()) as trial:
-        method, fusions = experiment.method, list(trial.adapted.fusions.values())
-        if not isinstance(method, FusionMethod):
-            return experiment
-        exact = [
-            _exact(source, trial.adapted.adapters[name].pin)
-            for source, name in zip(_sources(method), fusions[0].members, strict=True)
+    def forward(
+        self, split: Split, task: str, parts: Sequence[Part], *, draw: int = 0
+    ) -> list[Answer]:
+        """Let each part's rows go through its member's modules."""
+        if len(parts) > 1 and parts[0].member.compositions[task] is None:
+            # Heads alone have nothing to be stacked.
+            return [self.forward(split, task, [part], draw=draw)[0] for part in parts]
+        rows = [row for part in parts for row in part.rows]
+        batch = split.batch(rows, multiple=self.multiple, draw=draw).to(self.device)
+        sizes = [len(part.rows) for part in parts]
+        choices = _choices(batch)
+        self.compose(
+            task, [(part.member, size * choices) for part, size in zip(parts, sizes, strict=True)]
+        )
+        with self._given(split, batch):
+            output = self._call(**self._inputs(split, batch))
+        outputs = [output] if len(parts) == 1 else list(output.heads)
+        begins = [sum(sizes[:at]) for at in range(len(sizes))]
+        return [
+            Answer(own, {k: v[begin : begin + size] for k, v in batch.targets.items()})
+            for own, begin, size in zip(outputs, begins, sizes, strict=True)
         ]
-    members, own = tuple(exact[: len(method.members)]), "".join(exact[len(method.members) :])
-    chosen = msgspec.structs.replace(method, members=members, own=own)
-    return msgspec.structs.replace(experiment, method=chosen)
+
+    def _inputs(self, split: Split, batch: Batch) -> dict[str, Tensor]:
+        first_only = id(split) in self.states and self.lower is not None and self.lower.first_only
+        inputs = {k: v[..., :1] for k, v in batch.inputs.items()} if first_only else batch.inputs
+        # Without padding there is nothing to mask, and attention takes its quickest way.
+        return {k: v for k, v in inputs.items() if k != "attention_mask" or not batch.is_full}
+
+    def _given(self, split: Split, batch: Batch) -> Any:  # noqa: ANN401  a context manager
+        states = self.states.get(id(split))
+        if states is None or self.lower is None:
+            return nullcontext()
+        like = self.adapted.backbone.reference_parameter
+        values = states.of(batch.rows, multiple=self.multiple, like=like)
+        return activations.given(self.lower, values)
 
 
-def save(adapted: Adapted, experiment: Experiment, run: Path) -> None:
-    """Write the weights below the run's folder, in place of what was there."""
-    folder = run / experiment.mode
-    if isinstance(experiment.method, AdapterMethod):
-        adapted.save(experiment.task.name, folder)
-    elif isinstance(experiment.method, FusionMethod):
-        adapted.save_fusion(next(iter(adapted.fusions)), folder)
+def random_state(device: torch.device) -> Tensor:
+    """Where the device's random numbers are."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    """Go on from there."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
     else:
-        adapted.save_head(experiment.task.name, folder)
-    _identify(folder / BASE_FINGERPRINT_FILE, experiment.base.path)
+        torch.set_rng_state(state)
 
 
-def restored(base: Backbone, experiment: Experiment, run: Path) -> Subject:
-    """The base with the weights of a finished run, active."""
-    adapted, folder = compose.attach(base.model), run / experiment.mode
-    if isinstance(experiment.method, AdapterMethod):
-        adapted.activate(adapted.load(folder))
-    elif isinstance(experiment.method, FusionMethod):
-        _load_unpublished(adapted, experiment.method, folder)
-        adapted.activate(adapted.load_fusion(folder))  # loads the published ones as they are pinned
-    else:
-        adapted.activate(None, head=adapted.load_head(folder))
-    return Subject(adapted)
-
-
-def unpublished(adapted: Adapted) -> dict[str, str]:
-    """The digest of every fused adapter that no published version stands for, by name."""
-    fused = {name for fusion in adapted.fusions.values() for name in fusion.members}
-    adapters = {name: adapted.adapters[name] for name in sorted(fused)}
-    return {name: _digest(adapter) for name, adapter in adapters.items() if adapter.pin is None}
-
-
-def base_fingerprint(run: Path) -> str | None:
-    """The identity of the base as the saved weights have it; a head alone does not know it."""
-    for name in FOLDERS:
-        path = run / name / BASE_FINGERPRINT_FILE
-        if path.is_file():
-            return fingerprint.read(path).root
-    return None
-
-
-def method_name(experiment: Experiment) -> str:
-    """The method in a few words."""
-    method = experiment.method
-    if isinstance(method, AdapterMethod):
-        return method.config
-    if isinstance(method, FusionMethod):
-        return f"fusion of {len(_sources(method))} adapters"
-    return "head only"
-
-
-def _sources(method: FusionMethod) -> list[str]:
-    return [*method.members, *([method.own] if method.own else [])]
-
-
-def _members(adapted: Adapted, method: FusionMethod) -> list[str]:
-    """Load the members; their names, in the order of the experiment."""
-    loaded: list[str] = []
-    for source in _sources(method):
-        name = adapted.load(source)
-        if name in loaded:
-            raise BadExperiment(
-                f"Two members of the fusion are named {name!r}; {source!r} is the second.",
-                hint="give the tasks different names when they are trained",
-            )
-        loaded.append(name)
-    return loaded
-
-
-def _exact(source: str, pin: Pin | None) -> str:
-    """A reference pinned to the version it was pulled as; a folder stays one."""
-    if pin is None or Path(source).is_dir():
-        return source
-    return str(names.parse(pin.reference).at(pin.digest))
-
-
-def _load_unpublished(adapted: Adapted, method: FusionMethod, folder: Path) -> None:
-    """Load the members of a saved fusion that no reference names, from where the experiment has them."""
-    members = read_json(folder / COMPOSITION_FILE)["members"]
-    for source, member in zip(_sources(method), members, strict=True):
-        if member.get("reference") is None:
-            adapted.load(source, member["name"])
-
-
-def _identify(path: Path, base: str) -> None:
-    """Name the base as its files do: cast to float32 it has another fingerprint, but is no other base."""
-    identity = backbone.identity(base) if path.is_file() else None
-    if identity and fingerprint.compare(identity, fingerprint.read(path)).verdict == "cast":
-        fingerprint.write(identity, path)
-
-
-def _digest(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.float().cpu().numpy().tobytes())
-    return "sha256:" + digest.hexdigest()
-
-
-def _start_from_own(adapted: Adapted, fusion: str, method: FusionMethod) -> None:
-    """Begin with the own adapter's head, where it has the same labels in the same order."""
-    if not method.own:
-        return
-    own = adapted.heads.get(adapted.fusions[fusion].members[-1])
-    head = adapted.heads[fusion]
-    if own is not None and list(own.labels) == list(head.labels):
-        head.load_state_dict(own.state_dict())
+def _choices(batch: Batch) -> int:
+    ids = batch.inputs["input_ids"]
+    return ids.shape[1] if ids.dim() > 2 else 1  # noqa: PLR2004

@@ -1,252 +1,368 @@
-"""The loop, in reading order: batches in, the best state out.
+"""The loop, in reading order: steps in, the best state of each seed out.
 
-- Only what the engine left trainable is trained; the base's weights never change.
-- AdamW, a linear warm-up and decay, clipped gradients.
-- The state that was best on validation is kept in memory and put back at the end.
+- Only what the engine left trainable is trained.
+- AdamW, a warm-up and a decay, clipped gradients.
+- The state that was best on validation is kept, and is what comes out.
 - bf16 under autocast on CUDA (weights and optimizer stay float32), float32 elsewhere.
+- Several seeds are trained in one pass, or one; each stops when it has to.
 """
 
-import contextlib
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from adapterhub_training import batches, evaluation, schedule
-from adapterhub_training.batches import Batch, Encoded
-from adapterhub_training.errors import Diverged
+from adapterhub_training import checkpoint, learner, subject
+from adapterhub_training.checkpoint import Checkpoint
+from adapterhub_training.errors import Diverged, Interrupted
 from adapterhub_training.evaluation import Evaluation
-from adapterhub_training.experiment import Experiment, FusionMethod, Training
+from adapterhub_training.experiment import Experiment
+from adapterhub_training.learner import Learner
+from adapterhub_training.material import Lesson, Timetable
 from adapterhub_training.progress import Display
 from adapterhub_training.results import Point
-from adapterhub_training.subject import Subject
+from adapterhub_training.schedule import Course, Patience
+from adapterhub_training.subject import Member, Subject
 from adapterhub_training.tracking import Tracker
+from adapterhub_training.world import ALONE, World
 
 LOOK_EVERY = 10
 """steps between two looks at the loss: each look waits for the device"""
-EVALUATION_BATCH = 64
-TENSOR_CORES = 8
-"""lengths on CUDA are multiples of this"""
+LOSS = "loss"
+Reached = dict[str, Evaluation]
+"""an evaluation for each task"""
 
 
 class Fit(NamedTuple):
-    """What one seed's training came to; the model holds its best state."""
+    """What one seed's training came to, and its best state."""
 
-    selected: Evaluation
+    seed: int
+    selected: Reached
     best_step: int
     steps: int
     stopped_early: bool
     seconds: float
     curve: tuple[Point, ...]
+    state: dict[str, Tensor]
 
 
 class Watch(NamedTuple):
-    """Where the loop reports to."""
+    """Where the loop reports to, and who may stop it."""
 
     display: Display
     tracker: Tracker
+    wants_to_stop: Callable[[], bool] = lambda: False
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """How long it will train, and when it evaluates."""
+class Seed:
+    """One seed on its way."""
 
-    steps_per_epoch: int
-    steps: int
-    warmup_steps: int
-    marks: frozenset[int]
-
-    @classmethod
-    def of(cls, examples: int, settings: Training) -> "Plan":
-        """The plan for so many examples."""
-        per_epoch = math.ceil(examples / settings.batch_size)
-        steps = min(per_epoch * settings.epochs, settings.max_steps or per_epoch * settings.epochs)
-        warmup = round(settings.warmup_fraction * steps)
-        return cls(
-            per_epoch, steps, warmup, schedule.marks(per_epoch, settings.evaluations_per_epoch)
-        )
-
-    def evaluates_after(self, step: int) -> bool:
-        """Whether validation follows this step (1 is the first)."""
-        return step == self.steps or (step - 1) % self.steps_per_epoch + 1 in self.marks
-
-    def rate(self, step: int) -> float:
-        """The share of the peak learning rate for this step (1 is the first)."""
-        return schedule.rate(step - 1, steps=self.steps, warmup_steps=self.warmup_steps)
+    def __init__(self, member: Member, patience: int | None) -> None:
+        self.member, self.seed = member, member.seed
+        self.patience = Patience(patience)
+        self.best_value = -float("inf")
+        self.best: Reached = {}
+        self.best_step = 0
+        self.best_state: dict[str, Tensor] = {}
+        self.curve: list[Point] = []
+        self.stopped_at: int | None = None
+        self.since_look = 0
+        self.loss = float("nan")
 
 
 def fit(  # noqa: PLR0913
-    subject: Subject,
-    train: Encoded,
-    validation: Encoded,
+    learned: Subject,
+    lessons: Sequence[Lesson],
     experiment: Experiment,
     *,
-    labels: Sequence[str],
-    seed: int,
     watch: Watch,
-) -> Fit:
-    """Train what is trainable and leave the model in its best state; whoever calls ends the display.
+    folder: Path | None = None,
+    world: World = ALONE,
+) -> list[Fit]:
+    """Train what is trainable; whoever calls ends the display. With a folder, killed it goes on from there.
 
     Raises:
-        Diverged: The loss is not finite any more.
+        Diverged: A loss is not finite any more.
+        Interrupted: It was asked to stop; where it stands is in the folder.
     """
-    settings, metric = experiment.training, experiment.task.metric
-    plan = Plan.of(len(train), settings)
-    learner = Learner(subject, experiment)
-    patience, curve = schedule.Patience(settings.patience), list[Point]()
-    best: tuple[Evaluation, int, dict[str, Tensor]] | None = None
-    began, step = time.perf_counter(), 0
-    watch.display.begin(f"{experiment.task.name}, seed {seed}", plan.steps)
-
-    for step, batch in enumerate(stream(train, plan, settings.batch_size, seed), start=1):
-        learner.learn(batch, rate=plan.rate(step))
-        if step % LOOK_EVERY == 0 or step == 1:
-            learner.look(step, seed, watch.tracker)
-        watch.display.step(learner.text)
-        if not plan.evaluates_after(step):
+    training = Run(learned, lessons, experiment, watch, world)
+    if folder is not None:
+        training.resume(folder)
+    names = ", ".join(str(seed.seed) for seed in training.seeds)
+    title = f"{' '.join(lesson.name for lesson in lessons)}, seed{'s' * (len(training.seeds) > 1)} {names}"
+    watch.display.begin(title, training.course.steps, training.step)
+    saved = time.monotonic()
+    while training.active and training.step < training.course.steps:
+        training.advance()
+        if folder is None:
             continue
+        stopping = training.step % LOOK_EVERY == 0 and world.agree(watch.wants_to_stop())
+        is_due = time.monotonic() - saved > experiment.training.checkpoint_seconds
+        if world.is_first and (stopping or is_due):
+            training.save(folder)
+            saved = time.monotonic()
+        if stopping and training.active and training.step < training.course.steps:
+            raise Interrupted(training.step, training.course.steps)
+    return training.fits()
 
-        train_loss = learner.look(step, seed, watch.tracker)
-        reached = evaluate(subject, validation, labels, settings)
-        if not math.isfinite(reached.loss):  # this step's update broke the weights
-            raise Diverged(step, seed)
-        value = reached.value(metric)
-        curve.append(
-            Point(
-                step=step,
-                epoch=step / plan.steps_per_epoch,
-                train_loss=train_loss,
-                validation_loss=reached.loss,
-                metric=value,
+
+class Run:
+    """A training on its way: everything that changes from step to step."""
+
+    def __init__(
+        self,
+        learned: Subject,
+        lessons: Sequence[Lesson],
+        experiment: Experiment,
+        watch: Watch,
+        world: World,
+    ) -> None:
+        self.lessons, self.subject, self.world = lessons, learned, world
+        self._settings, self._watch = experiment.training, watch
+        per_epoch = sum(lesson.steps_per_epoch for lesson in lessons)
+        self.course = Course.of(per_epoch, self._settings)
+        self.timetable = Timetable(
+            lessons, self.course.steps, experiment.method, seed=learned.members[0].seed
+        )
+        self.learner = Learner(learned, experiment, lessons, world)
+        self.seeds = [Seed(member, self._settings.patience) for member in learned.members]
+        self.step = 0
+        self._before = 0.0
+        self._began = time.perf_counter()
+        self.subject.train()
+
+    @property
+    def active(self) -> list[Seed]:
+        """The seeds that are still trained."""
+        return [seed for seed in self.seeds if seed.stopped_at is None]
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been trained, before it was killed as well."""
+        return self._before + time.perf_counter() - self._began
+
+    def advance(self) -> None:
+        """One step, and what follows it."""
+        self.step += 1
+        active = self.active
+        rate = self.course.rate(self.step)
+        self.learner.learn(self.timetable, self.step, [s.member for s in active], rate=rate)
+        for seed in active:
+            seed.since_look += 1
+        if self.step % LOOK_EVERY == 0 or self.step == 1:
+            self._look(active)
+        self._watch.display.step(self._said(active))
+        if self.course.evaluates_after(self.step):
+            self._look(active)
+            self._evaluate(active)
+            self.subject.train()
+
+    def fits(self) -> list[Fit]:
+        """What came of each seed."""
+        shared = self.seconds / len(self.seeds)
+        for seed in self.seeds:
+            if not seed.best:
+                raise Diverged(self.step, seed.seed)
+        return [
+            Fit(
+                seed=seed.seed,
+                selected=seed.best,
+                best_step=seed.best_step,
+                steps=seed.stopped_at or self.step,
+                stopped_early=seed.stopped_at is not None and seed.stopped_at < self.course.steps,
+                seconds=shared,
+                curve=tuple(seed.curve),
+                state=seed.best_state,
             )
-        )
-        watch.tracker.record("evaluation", seed=seed, **msgspec.to_builtins(curve[-1]))
-        learner.text = f"{metric} {value:.4f}  loss {train_loss:.3f}"
-        if patience.improved(value):
-            best = reached, step, subject.adapted.state_dict()
-        if patience.exhausted:
-            break
-
-    if best is None:
-        raise Diverged(step, seed)
-    subject.adapted.load_state_dict(best[2])
-    seconds = time.perf_counter() - began
-    return Fit(best[0], best[1], step, step < plan.steps, seconds, tuple(curve))
-
-
-class Learner:
-    """The model with its optimizer: one batch in, one step done."""
-
-    def __init__(self, subject: Subject, experiment: Experiment) -> None:
-        self.text = ""
-        self._subject, self._settings = subject, experiment.training
-        self._peak = experiment.learning_rate
-        method = experiment.method
-        self._pull = method.regularization if isinstance(method, FusionMethod) else 0.0
-        self._parameters = subject.parameters
-        maps = subject.value_maps
-        mapped = {id(value) for value in maps}
-        decayed = [p for p in self._parameters if id(p) not in mapped]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": maps, "weight_decay": 0.0},
+            for seed in self.seeds
         ]
-        self._optimizer = torch.optim.AdamW(
-            groups, lr=self._peak, weight_decay=self._settings.weight_decay
-        )
-        self._loss = torch.zeros((), device=subject.device)
-        self._since_look = 0
-        self._last = math.nan
 
-    def learn(self, batch: Batch, *, rate: float) -> None:
-        """One step."""
-        self._subject.train(dropout=self._settings.dropout)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._peak * rate
-        device = self._subject.device
-        with precision(device, self._settings):
-            loss = self._subject.forward(batch.to(device)).loss
-        if self._pull:
-            loss = loss + self._pull * self._subject.regularization()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, self._settings.clip_norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._loss += loss.detach()
-        self._since_look += 1
+    def save(self, folder: Path) -> None:
+        """Write down where it stands."""
+        tensors = {
+            f"now/{name}": value for name, value in self.subject.adapted.state_dict().items()
+        }
+        for number, parameter in enumerate(self._trained()):
+            for key, value in self.learner.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer/{number}/{key}"] = value
+        for seed in self.seeds:
+            tensors |= {f"best/{seed.seed}/{n}": value for n, value in seed.best_state.items()}
+            tensors[f"loss/{seed.seed}"] = self.learner.losses[seed.seed]
+        streams = self.subject.streams
+        for number, state in (streams.states if streams is not None else {}).items():
+            tensors[f"stream/{number}"] = state
+        tensors["random"] = subject.random_state(self.subject.device)
+        facts = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "seeds": {str(seed.seed): _facts(seed) for seed in self.seeds},
+        }
+        checkpoint.write(folder, Checkpoint(tensors, facts))
 
-    def look(self, step: int, seed: int, tracker: Tracker) -> float:
-        """The mean loss since the last look.
+    def resume(self, folder: Path) -> None:
+        """Go on from what is written down, where something is."""
+        found = checkpoint.read(folder)
+        if found is None:
+            return
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in found.tensors.items():
+            kind, _, rest = name.partition("/")
+            parts.setdefault(kind, {})[rest] = value
+        self.subject.adapted.load_state_dict(parts["now"])
+        for number, parameter in enumerate(self._trained()):
+            own = {
+                key.partition("/")[2]: value
+                for key, value in parts.get("optimizer", {}).items()
+                if key.partition("/")[0] == str(number)
+            }
+            if own:
+                self.learner.optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device)
+                    for key, value in own.items()
+                }
+        for seed in self.seeds:
+            mark = f"{seed.seed}/"
+            seed.best_state = {
+                name.removeprefix(mark): value
+                for name, value in parts.get("best", {}).items()
+                if name.startswith(mark)
+            }
+            self.learner.losses[seed.seed] = parts["loss"][str(seed.seed)].to(self.subject.device)
+            _restore(seed, found.facts["seeds"][str(seed.seed)])
+        if self.subject.streams is not None:
+            self.subject.streams.states = {int(n): v for n, v in parts.get("stream", {}).items()}
+        subject.set_random_state(self.subject.device, parts["random"][""])
+        self.step, self._before = found.facts["step"], found.facts["seconds"]
+        self._began = time.perf_counter()
+        self._watch.tracker.record("resumed", step=self.step)
+
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self.learner.optimizer.param_groups for p in group["params"]]
+
+    def _look(self, active: Sequence[Seed]) -> None:
+        """Take the mean losses since the last look.
 
         Raises:
-            Diverged: It is not finite.
+            Diverged: One is not finite.
         """
-        if self._since_look:
-            self._last = self._loss.item() / self._since_look
-            self._loss.zero_()
-            self._since_look = 0
-            tracker.record("steps", seed=seed, step=step, loss=self._last)
-            self.text = f"loss {self._last:.3f}"
-        if not math.isfinite(self._last):
-            raise Diverged(step, seed)
-        return self._last
+        for seed in active:
+            if seed.since_look:
+                total = self.learner.losses[seed.seed]
+                seed.loss = total.item() / seed.since_look
+                total.zero_()
+                seed.since_look = 0
+                self._watch.tracker.record("steps", seed=seed.seed, step=self.step, loss=seed.loss)
+            if not learner.is_finite(seed.loss):
+                raise Diverged(self.step, seed.seed)
+
+    def _evaluate(self, active: Sequence[Seed]) -> None:
+        members = [seed.member for seed in active]
+        reached: list[Reached] = [{} for _ in active]
+        for lesson in self.lessons:
+            found = learner.evaluate(
+                self.subject,
+                lesson,
+                lesson.splits["validation"],
+                self._settings,
+                self.world,
+                members=members,
+            )
+            for own, evaluation in zip(reached, found, strict=True):
+                own[lesson.name] = evaluation
+        for seed, own in zip(active, reached, strict=True):
+            self._take(seed, own)
+
+    def _take(self, seed: Seed, reached: Reached) -> None:
+        """Take an evaluation into account."""
+        loss = _mean([evaluation.loss for evaluation in reached.values()])
+        if not learner.is_finite(loss):  # this step's update broke the weights
+            raise Diverged(self.step, seed.seed)
+        value = _mean([reached[each.name].value(each.metric) for each in self.lessons])
+        good = _mean([_good(each, reached[each.name], each.metric) for each in self.lessons])
+        seed.curve.append(
+            Point(
+                step=self.step,
+                epoch=self.step / self.course.steps_per_epoch,
+                train_loss=seed.loss,
+                validation_loss=loss,
+                metric=value,
+                seconds=round(self.seconds, 3),
+            )
+        )
+        facts: dict[str, Any] = msgspec.to_builtins(seed.curve[-1])
+        values = {name: evaluation.values for name, evaluation in reached.items()}
+        self._watch.tracker.record("evaluation", seed=seed.seed, values=values, **facts)
+        if good > seed.best_value:
+            seed.best_value, seed.best, seed.best_step = good, reached, self.step
+            seed.best_state = self._state_of(seed)
+        watched = self._settings.stop_metric
+        progress = _mean(
+            [_good(each, reached[each.name], watched or each.metric) for each in self.lessons]
+        )
+        seed.patience.improved(progress)
+        is_early = (
+            self.step < self._settings.min_steps
+            or self.step < self._settings.min_epochs * self.course.steps_per_epoch
+        )
+        if seed.patience.exhausted and not is_early:
+            seed.stopped_at = self.step
+
+    def _state_of(self, seed: Seed) -> dict[str, Tensor]:
+        state = self.subject.adapted.state_dict()
+        if len(self.seeds) == 1:
+            return state
+        own = {id(parameter) for parameter in seed.member.parameters}
+        names = {n for n, p in self.subject.adapted.named_parameters() if id(p) in own}
+        return {name: value for name, value in state.items() if name in names}
+
+    def _said(self, active: Sequence[Seed]) -> str:
+        losses = " ".join(f"{seed.loss:.3f}" for seed in active)
+        points = [seed.curve[-1].metric for seed in active if seed.curve]
+        metric = self.lessons[0].metric if len(self.lessons) == 1 else "score"
+        said = f"{metric} {' '.join(f'{value:.4f}' for value in points)}  " if points else ""
+        return f"{said}loss {losses}"
 
 
-def stream(train: Encoded, plan: Plan, batch_size: int, seed: int) -> Iterator[Batch]:
-    """The batches of all epochs, each epoch in an order of its own."""
-    done = 0
-    for epoch in range(math.ceil(plan.steps / plan.steps_per_epoch)):
-        order = batches.shuffled(train, batch_size, seed * 100_003 + epoch)[: plan.steps - done]
-        yield from batches.collate(train, order, multiple=multiple())
-        done += len(order)
+def _good(lesson: Lesson, evaluation: Evaluation, metric: str) -> float:
+    """A value of which more is better."""
+    if metric == LOSS:
+        return -evaluation.loss
+    value = evaluation.value(metric)
+    return value if lesson.kind.metrics[metric] else -value
 
 
-def evaluate(
-    subject: Subject, encoded: Encoded, labels: Sequence[str], settings: Training
-) -> Evaluation:
-    """Score the model on a split."""
-    gold = np.asarray(encoded.labels, dtype=np.int64)
-    return evaluation.evaluate(gold, predict(subject, encoded, settings), labels)
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def predict(subject: Subject, encoded: Encoded, settings: Training) -> NDArray[np.float32]:
-    """The logits of every example, in the order of the split: (examples, labels)."""
-    subject.eval()
-    device = subject.device
-    parts, rows = list[Tensor](), list[int]()
-    order = batches.ordered(encoded, EVALUATION_BATCH)
-    with torch.inference_mode(), precision(device, settings):
-        for batch in batches.collate(encoded, order, multiple=multiple()):
-            parts.append(subject.forward(batch.to(device)).logits.float())
-            rows += batch.rows
-    logits = torch.cat(parts).cpu().numpy()
-    in_order = np.empty_like(logits)
-    in_order[rows] = logits
-    return in_order
-
-
-def device_of(settings: Training) -> torch.device:
-    """The device to train on."""
-    if settings.device != "auto":
-        return torch.device(settings.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def precision(
-    device: torch.device, settings: Training
-) -> contextlib.AbstractContextManager[object]:
-    """Autocast to bf16 where that is asked for, or where CUDA can do it."""
-    wanted = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+def _facts(seed: Seed) -> dict[str, Any]:
+    facts: dict[str, Any] = msgspec.to_builtins(
+        {
+            "best": seed.best,
+            "best_step": seed.best_step,
+            "curve": seed.curve,
+            "stopped_at": seed.stopped_at,
+            "since_look": seed.since_look,
+            "waited": seed.patience.waited,
+        }
     )
-    return torch.autocast(device.type, torch.bfloat16) if wanted else contextlib.nullcontext()
+    # JSON has no infinity and no lack of a number.
+    finite = {
+        "best_value": seed.best_value,
+        "patience": seed.patience.best,
+        "loss": seed.loss,
+    }
+    return facts | {key: value for key, value in finite.items() if learner.is_finite(value)}
 
 
-def multiple() -> int:
-    """What lengths are rounded up to."""
-    return TENSOR_CORES if torch.cuda.is_available() else 1
+def _restore(seed: Seed, facts: dict[str, Any]) -> None:
+    seed.best = msgspec.convert(facts["best"], Reached)
+    seed.best_step, seed.stopped_at = facts["best_step"], facts["stopped_at"]
+    seed.curve = msgspec.convert(facts["curve"], list[Point])
+    seed.since_look, seed.patience.waited = facts["since_look"], facts["waited"]
+    seed.best_value = facts.get("best_value", seed.best_value)
+    seed.patience.best = facts.get("patience", seed.patience.best)
+    seed.loss = facts.get("loss", seed.loss)

@@ -4,13 +4,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import torch
 
 from adapterhub_client import compose
 from adapterhub_training import backbone, data, experiment
-from adapterhub_training.data import Example
+from adapterhub_training import run as runs
 from adapterhub_training.experiment import Experiment
+from adapterhub_training.kinds import Example
 from adapterhub_training.results import Results
 
 SHOWN = 4
@@ -47,8 +47,10 @@ def predictions(reference: str, base: Path, run: Path) -> str:
     rows = []
     for example, row in zip(examples, probabilities, strict=True):
         best = int(row.argmax())
-        gold = results.labels[example.label]
-        shown = " / ".join(shortened(part) for part in (example.text, example.pair) if part)
+        gold = results.labels[example.target]
+        shown = " / ".join(
+            shortened(part) for part in (example.text, example.pair) if isinstance(part, str)
+        )
         rows.append([shown, f"{results.labels[best]} {row[best]:.2f}", gold])
     attention = mean_attention(adapted)
     lines = [
@@ -61,9 +63,9 @@ def predictions(reference: str, base: Path, run: Path) -> str:
 
 def picked(wanted: Experiment, results: Results) -> list[Example]:
     """A few examples that nothing was chosen by, the labels in turn."""
-    examples = data.load_split(Path(wanted.task.data), results.split, results.labels)
+    examples = data.load(wanted.task, results.labels).splits[results.split]
     by_label = [
-        [example for example in examples if example.label == index]
+        [example for example in examples if example.target == index]
         for index in range(len(results.labels))
     ]
     mixed = [example for group in zip(*by_label, strict=False) for example in group]
@@ -111,7 +113,8 @@ def spread(results: Results, metric: str) -> str:
 
 def read_results(run: Path) -> Results:
     """The results of a finished run."""
-    return msgspec.json.decode((run / "results.json").read_bytes(), type=Results)
+    (found,) = runs.read_results(run)
+    return found
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

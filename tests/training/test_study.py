@@ -1,0 +1,253 @@
+"""Several runs from one file: what they are, that they go on, what the tables say."""
+
+import json
+
+import numpy as np
+import pytest
+
+from adapterhub_training import experiment, run, significance, study, tables
+from adapterhub_training.errors import BadExperiment, Interrupted, NotARun
+from adapterhub_training.progress import Quiet
+from adapterhub_training.run import Around
+from adapterhub_training.workshop import Workshop
+
+
+@pytest.fixture
+def two_tasks(experiment_file, moods, tmp_path):
+    """A file with two tasks and no method; whoever uses it adds ways."""
+    other = tmp_path / "deeds"
+    other.mkdir()
+    for path in moods.iterdir():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [{"text": row["text"], "label": row["text"].split()[2]} for row in rows]
+        (other / path.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = experiment_file.read_text().replace("[task]", "[[tasks]]", 1)
+    text = text.replace("[base]", f'[[tasks]]\nname = "deeds"\ndata = "{other}"\n\n[base]')
+    text = text.replace('[method]\nmode = "adapter"\nconfig = "seq_bn[reduction_factor=2]"\n', "")
+    text = text.replace('reference = "moods/tiny@demo"\n', "")
+    experiment_file.write_text(text)
+    return experiment_file
+
+
+def read(file, more="", overrides=()):
+    file.write_text(file.read_text() + more)
+    return study.read(experiment.tables(file, ["training.epochs=2", *overrides]), str(file))
+
+
+def around(**options):
+    return Around(Quiet(), Workshop(), **options)
+
+
+WAYS = """
+[compare.head]
+method = {mode = "head"}
+
+[compare.single]
+method = {mode = "adapter", config = "seq_bn[reduction_factor=2]"}
+
+[compare.fusion]
+method = {mode = "fusion", members = ["runs:single"], own = "runs:single"}
+"""
+
+
+def test_a_plain_file_is_no_study(experiment_file):
+    assert not study.is_study(experiment.tables(experiment_file))
+
+
+def test_every_way_is_run_on_every_task_and_makes_use_of_the_ones_before(two_tasks, tmp_path):
+    several = read(two_tasks, WAYS)
+
+    found = study.run(several, around())
+
+    assert [(item.way, results.task) for item, results in found] == [
+        (way, task) for way in ("head", "single", "fusion") for task in ("moods", "deeds")
+    ]
+    fused = experiment.read(tmp_path / "run" / "fusion" / "deeds" / "run.toml").method
+    assert fused.members == (str(tmp_path / "run" / "single" / "moods" / "adapter"),)
+    assert fused.own == str(tmp_path / "run" / "single" / "deeds" / "adapter")
+    composition = json.loads(
+        (tmp_path / "run" / "fusion" / "deeds" / "fusion" / "composition.json").read_text()
+    )
+    assert [member["name"] for member in composition["members"]] == ["moods", "deeds"]
+
+
+def test_a_study_goes_on_where_it_was_stopped(two_tasks, tmp_path):
+    several = read(two_tasks, WAYS, ["training.epochs=8"])
+    with pytest.raises(Interrupted):
+        study.run(several, around(wants_to_stop=lambda: True))
+    assert study.results(several) == []
+    study.run(several, around())
+    before = (tmp_path / "run" / "head" / "moods" / "results.json").stat().st_mtime_ns
+
+    study.run(several, around())
+
+    assert (tmp_path / "run" / "head" / "moods" / "results.json").stat().st_mtime_ns == before
+    log = (tmp_path / "run" / "head" / "moods" / "log.jsonl").read_text()
+    assert '"resumed"' in log
+
+
+def test_several_tasks_learned_together_are_a_base_and_members_for_others(two_tasks, tmp_path):
+    several = read(
+        two_tasks,
+        """
+[compare.together]
+method = {mode = "multitask", config = "seq_bn[reduction_factor=2]"}
+
+[compare.fusion]
+method = {mode = "fusion", members = ["runs:together"], own = "runs:together"}
+base = {path = "runs:together"}
+tasks = ["deeds"]
+""",
+    )
+
+    found = study.run(several, around())
+
+    assert [(item.way, item.task, own.task) for item, own in found] == [
+        ("together", "", "moods"),
+        ("together", "", "deeds"),
+        ("fusion", "deeds", "deeds"),
+    ]
+    used = experiment.read(tmp_path / "run" / "fusion" / "deeds" / "run.toml")
+    assert used.base.path == str(tmp_path / "run" / "together" / "base")
+
+
+def test_settings_are_tried_in_every_combination_and_the_best_is_used(experiment_file, tmp_path):
+    several = read(
+        experiment_file,
+        """
+[sweep]
+"training.learning_rate" = [1e-9, 1e-2]
+"method.config" = ["seq_bn[reduction_factor=2]", "seq_bn[reduction_factor=4]"]
+""",
+        ["training.epochs=20"],
+    )
+
+    found = study.run(several, around())
+
+    tried = [item.point for item, _ in found]
+    assert len({json.dumps(point) for point in tried}) == 4
+    best = study.best(several, "", "moods")
+    assert best.point["training.learning_rate"] == 1e-2
+    reached = {results.parameters_trained for _, results in found}
+    assert len(reached) == 2
+
+
+def test_a_sample_of_the_combinations_can_be_tried(experiment_file):
+    several = read(
+        experiment_file, '\n[sweep]\n"training.learning_rate" = [1e-4, 1e-3, 1e-2]\nsamples = 2\n'
+    )
+
+    assert len(several.items) == 2
+
+
+def test_a_task_can_have_settings_of_its_own(two_tasks):
+    two_tasks.write_text(
+        two_tasks.read_text().replace(
+            'name = "deeds"', 'name = "deeds"\ntraining = {epochs = 7, batch_size = 4}'
+        )
+    )
+    several = read(two_tasks, WAYS)
+
+    epochs = {
+        item.task: study.experiment_of(item, several).training.epochs
+        for item in several.items
+        if item.way == "head"
+    }
+    assert epochs == {"moods": 2, "deeds": 7}
+
+
+@pytest.mark.parametrize(
+    ("more", "fault"),
+    [
+        pytest.param(
+            '[compare.a]\nmethod = {mode = "fusion", members = ["runs:b"]}\n',
+            "`runs:b` in `compare.a` is no way before it",
+            id="way",
+        ),
+        pytest.param("[compare.a]\nmethd = {}\n", "is no table of an experiment's", id="table"),
+        pytest.param(
+            '[compare.a]\nmethod = {mode = "head"}\ntasks = ["moods", "x"]\n',
+            "is of 'x', which is no task",
+            id="task",
+        ),
+        pytest.param('[sweep]\n"training.epochs" = 3\n', "a list of values", id="values"),
+        pytest.param("[sweep]\nepochs = [3]\n", "which is no key of a table", id="key"),
+        pytest.param(
+            '[compare.a]\nmethod = {mode = "head", config = "x"}\n', "unknown field", id="field"
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(two_tasks, tmp_path, more, fault):
+    two_tasks.write_text(two_tasks.read_text() + '\n[method]\nmode = "head"\n')
+    with pytest.raises(BadExperiment, match=fault):
+        read(two_tasks, "\n" + more)
+
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_tables_show_scores_costs_and_differences(two_tasks, tmp_path):
+    several = read(two_tasks, WAYS, ["training.seeds=[1, 2]", "training.epochs=20"])
+    study.run(several, around())
+
+    tables.write(several)
+
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "| task | head | single | fusion |" in text
+    assert "over 2 seeds" in text
+    assert "| mean |" in text
+    assert "against head" in text
+    found = {(task, way): difference for task, way, difference in tables.compared(several)}
+    assert found["moods", "single"].mean > 0
+    assert tables.text(several).splitlines()[1].split() == ["task", "head", "single", "fusion"]
+
+
+def test_runs_that_were_made_apart_are_compared(train, tmp_path):
+    for name, method in (("adapter", "adapter"), ("head", "head")):
+        train(f"method={{mode='{method}'}}", f"output.folder={tmp_path / name}")
+
+    several = study.of_runs([tmp_path / "head", tmp_path / "adapter"])
+
+    assert several.ways == ("head", "adapter")
+    assert [way for _, way, _ in tables.compared(several)] == ["adapter"]
+    with pytest.raises(NotARun):
+        study.of_runs([tmp_path / "nowhere"])
+
+
+def test_no_difference_is_found_between_a_way_and_itself():
+    scores = (np.random.default_rng(1).random((3, 400)) < 0.7).astype(np.float32)
+
+    same = significance.difference(scores, scores)
+
+    assert same.mean == 0
+    assert same.low < 0 < same.high
+    assert same.p > 0.5
+
+
+def test_a_clear_difference_is_found():
+    chance = np.random.default_rng(1)
+    weak = (chance.random((3, 400)) < 0.6).astype(np.float32)
+    strong = (chance.random((3, 400)) < 0.8).astype(np.float32)
+
+    found = significance.difference(strong, weak)
+
+    assert found.low > 0
+    assert found.p < 0.01
+
+
+def test_p_is_small_no_more_often_than_it_says():
+    chance = np.random.default_rng(7)
+    small = 0
+    for _ in range(60):
+        difficulty = chance.random(150)
+        ways = [(chance.random((3, 150)) < difficulty).astype(np.float32) for _ in range(2)]
+        small += significance.difference(*ways).p < 0.05
+
+    assert small <= 7  # five per cent of 60 are 3; more than 7 in one case of a hundred
+
+
+def test_a_finished_run_is_not_run_again(two_tasks, monkeypatch):
+    several = read(two_tasks, WAYS)
+    study.run(several, around())
+    monkeypatch.setattr(run, "run", lambda *_, **__: pytest.fail("it was run again"))
+
+    assert len(study.run(several, around())) == 6

@@ -1,0 +1,155 @@
+"""What makes a training quick, chosen before it begins: all seeds in one pass, and states of lower layers kept."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adapterhub_client import settings
+from adapterhub_training import activations
+from adapterhub_training.activations import Lower
+from adapterhub_training.batches import Split
+from adapterhub_training.errors import BadExperiment
+from adapterhub_training.experiment import AdapterMethod, Experiment
+from adapterhub_training.learner import is_half
+from adapterhub_training.material import Lesson
+from adapterhub_training.progress import Display
+from adapterhub_training.subject import Part, Subject
+from adapterhub_training.world import World
+
+CHECKED = 8
+"""texts on which kept states are compared with computed ones"""
+CLOSE_IN_HALF = 0.05
+
+
+def gang(experiment: Experiment, lessons: Sequence[Lesson], world: World) -> tuple[bool, str]:
+    """Whether all seeds are trained in one pass, and why.
+
+    Raises:
+        BadExperiment: It is asked for, and cannot be.
+    """
+    training = experiment.training
+    obstacles = {
+        "there is one seed": len(training.seeds) == 1,
+        "only adapters can be stacked": not isinstance(experiment.method, AdapterMethod),
+        "masked words are drawn for each seed": lessons[0].kind.name == "masked_lm",
+        "`compile` is on": training.compile,
+        "several processes train": world.size > 1,
+    }
+    found = [reason for reason, is_so in obstacles.items() if is_so]
+    if training.gang == "yes" and found and len(training.seeds) > 1:
+        raise BadExperiment(f'`training.gang = "yes"` cannot be: {found[0]}.')
+    if training.gang == "no" or found:
+        return (False, f"one seed after the other: {found[0] if found else 'as asked'}")
+    if training.gang == "auto" and training.dropout:
+        return (
+            False,
+            "one seed after the other: with `dropout` each seed draws for the whole base",
+        )
+    return (True, f"{len(training.seeds)} seeds in one pass")
+
+
+def keep_states(
+    subject: Subject,
+    experiment: Experiment,
+    lessons: Sequence[Lesson],
+    display: Display,
+    world: World,
+) -> tuple[int, int, str]:
+    """Let the subject begin above the frozen layers that nothing changes, where that pays.
+
+    Returns how many layers that are, how many bytes their states take, and why.
+    """
+    found, why = worth_keeping(subject, experiment, lessons)
+    if found is None:
+        return 0, 0, why
+    kept = dtype(subject, experiment)
+    splits = [split for lesson in lessons for split in lesson.splits.values()]
+    needed = sum(activations.size(split, found, kept) for split in splits)
+    try:
+        _attach(subject, found, splits, kept, display, world)
+    except OSError as error:
+        subject.states.clear()
+        return 0, 0, f"nothing kept: {error.strerror or error}"
+    if not _agrees(subject, lessons[0], kept):
+        subject.states.clear()
+        return 0, 0, "nothing kept: this base makes something else of kept states"
+    return found.depth, needed, why
+
+
+def folder() -> Path:
+    """Where states are kept: beside what the client keeps."""
+    return Path(settings.load(environment=os.environ).cache) / "activations"
+
+
+def worth_keeping(
+    subject: Subject, experiment: Experiment, lessons: Sequence[Lesson]
+) -> tuple[Lower | None, str]:
+    """The layers whose states are worth keeping, if any, and why."""
+    training = experiment.training
+    if training.cache == "no":
+        return None, "nothing kept: as asked"
+    if any(lesson.kind.name == "masked_lm" for lesson in lessons):
+        return None, "nothing kept: other words are hidden each time"
+    if training.cache == "auto" and training.dropout:
+        return None, "nothing kept: with `dropout` a text is never the same twice"
+    subject.compose(lessons[0].name, [(subject.members[0], 0)])
+    splits = [split for lesson in lessons for split in lesson.splits.values()]
+    reads_first = all(head.reads_first_token for head in subject.adapted.active_heads)
+    pads_left = any(split.encoded.pad_left for split in splits)
+    lower = activations.below(subject.adapted, first_only=reads_first and not pads_left)
+    if lower is None:
+        return None, "nothing kept: the very first layer is trained"
+    needed = sum(activations.size(split, lower, dtype(subject, experiment)) for split in splits)
+    if needed > activations.LARGEST_BYTES:
+        return None, f"nothing kept: the states would take {needed / 1024**3:.1f} GiB"
+    what = "all layers" if lower.whole else f"the lowest {lower.depth} layers"
+    return lower, f"what {what} make is kept ({needed / 1024**2:,.0f} MiB)"
+
+
+def dtype(subject: Subject, experiment: Experiment) -> torch.dtype:
+    """The number format of kept states."""
+    return torch.float16 if is_half(subject.device, experiment.training) else torch.float32
+
+
+def _attach(  # noqa: PLR0913, PLR0917
+    subject: Subject,
+    lower: Lower,
+    splits: Sequence[Split],
+    kept: torch.dtype,
+    display: Display,
+    world: World,
+) -> None:
+    batches = sum(-(-len(split) // activations.AT_ONCE) for split in splits)
+    display.begin("computing frozen layers", batches)
+    try:
+        for turn in (True, False):  # the first process computes, the others find what it wrote
+            if world.is_first is turn:
+                for split in splits:
+                    subject.states[id(split)] = activations.states(
+                        split, lower, folder(), dtype=kept, step=lambda: display.step("")
+                    )
+            world.agree(None)
+    finally:
+        display.end()
+    subject.lower = lower
+
+
+def _agrees(subject: Subject, lesson: Lesson, number_format: torch.dtype) -> bool:
+    """Whether a few texts come out alike with states and without."""
+    split = lesson.splits["validation"]
+    part = Part(subject.members[0], list(range(min(CHECKED, len(split)))))
+    subject.eval()
+    kept, found = subject.states, []
+    with torch.no_grad():
+        for states in (kept, {}):
+            subject.states = states
+            answer = subject.forward(split, lesson.name, [part])[0]
+            found.append(np.concatenate([a.ravel() for a in lesson.kind.take(*answer)]))
+    subject.states = kept
+    close = activations.CLOSE if number_format is torch.float32 else CLOSE_IN_HALF
+    kept_one, computed = found
+    atol = close * (1 + float(np.abs(computed).max()))
+    return np.allclose(kept_one, computed, rtol=close, atol=atol)

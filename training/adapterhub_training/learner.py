@@ -1,0 +1,208 @@
+"""One step of training: batches in, better weights out. And the same weights asked about a split."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub_training import batches
+from adapterhub_training.batches import Split
+from adapterhub_training.evaluation import Evaluation
+from adapterhub_training.experiment import Experiment, FusionMethod, MultitaskMethod, Training
+from adapterhub_training.kinds.kind import Array
+from adapterhub_training.material import Lesson, Timetable
+from adapterhub_training.subject import Member, Part, Subject
+from adapterhub_training.world import World
+
+EVALUATION_BATCH = 64
+_SMALLEST = 1e-12
+
+
+class Learner:
+    """A subject with its optimizer."""
+
+    def __init__(
+        self, subject: Subject, experiment: Experiment, lessons: Sequence[Lesson], world: World
+    ) -> None:
+        self.subject = subject
+        self.lessons, self.world = lessons, world
+        self._settings = experiment.training
+        method = experiment.method
+        self._pull = method.regularization if isinstance(method, FusionMethod) else 0.0
+        self.optimizer = torch.optim.AdamW(_groups(subject, experiment), fused=True)
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.losses = {m.seed: torch.zeros((), device=subject.device) for m in subject.members}
+
+    def learn(
+        self, timetable: Timetable, step: int, members: Sequence[Member], *, rate: float
+    ) -> None:
+        """One step of these members; their losses are added up in `losses`."""
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * rate
+        turn = timetable.turn(step)
+        lesson = self.lessons[turn.task]
+        rows = [self.world.share(timetable.rows(turn, member.seed)) for member in members]
+        draw = members[0].seed * 1_000_003 + step
+        if self._settings.micro_batch_size is None and self.world.size == 1:
+            self._at_once(lesson, members, rows, draw)
+        else:
+            self._in_parts(lesson, members, rows, draw)
+        for member in members:
+            nn.utils.clip_grad_norm_(member.parameters, self._settings.clip_norm, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _at_once(
+        self, lesson: Lesson, members: Sequence[Member], rows: Sequence[Sequence[int]], draw: int
+    ) -> None:
+        losses = [total / weight for total, weight in self._sums(lesson, members, rows, draw)]
+        for member, loss in zip(members, losses, strict=True):
+            self.losses[member.seed] += loss.detach()
+        together = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        if self._pull:
+            together = together + self._pull * self.subject.regularization()
+        together.backward()  # type: ignore[no-untyped-call]
+
+    def _in_parts(
+        self, lesson: Lesson, members: Sequence[Member], rows: Sequence[Sequence[int]], draw: int
+    ) -> None:
+        """Add up the gradients of parts, over micro-batches and processes, then divide by what all weigh."""
+        size = self._settings.micro_batch_size
+        totals = {m.seed: torch.zeros(2, device=self.subject.device) for m in members}
+        parts = zip(*(batches.micro(own, size) for own in rows), strict=True)
+        for number, part in enumerate(parts):
+            if not any(part):
+                continue
+            sums = self._sums(lesson, members, part, draw + number)
+            torch.stack([total for total, _ in sums]).sum().backward()  # type: ignore[no-untyped-call]
+            for member, (total, weight) in zip(members, sums, strict=True):
+                totals[member.seed] += torch.stack([total.detach(), weight.to(total)])
+        grads: list[Tensor] = []
+        for member in members:
+            for parameter in member.parameters:
+                if parameter.grad is None and self.world.size > 1:
+                    parameter.grad = torch.zeros_like(parameter)
+            grads += [p.grad for p in member.parameters if p.grad is not None]
+        self.world.add_up([*grads, *totals.values()])
+        for member in members:
+            total, weight = totals[member.seed]
+            own = [p.grad for p in member.parameters if p.grad is not None]
+            torch._foreach_div_(own, weight.clamp(min=_SMALLEST))
+            self.losses[member.seed] += total / weight.clamp(min=_SMALLEST)
+        if self._pull:
+            (self._pull * self.subject.regularization()).backward()  # type: ignore[no-untyped-call]
+
+    def _sums(
+        self, lesson: Lesson, members: Sequence[Member], rows: Sequence[Sequence[int]], draw: int
+    ) -> list[tuple[Tensor, Tensor]]:
+        parts = [Part(member, own) for member, own in zip(members, rows, strict=True)]
+        with precision(self.subject.device, self._settings):
+            answers = self.subject.forward(lesson.splits["train"], lesson.name, parts, draw=draw)
+            sums = [lesson.kind.sums(a.output, a.targets, lesson.wanted) for a in answers]
+        return [(each.total, each.weight.clamp(min=_SMALLEST)) for each in sums]
+
+
+def evaluate(  # noqa: PLR0913
+    subject: Subject,
+    lesson: Lesson,
+    split: Split,
+    settings: Training,
+    world: World,
+    *,
+    members: Sequence[Member] | None = None,
+) -> list[Evaluation]:
+    """Score each member on a split."""
+    taken = predict(subject, lesson.name, split, settings, world, members=members)
+    labels = lesson.dataset.labels
+    return [lesson.kind.evaluate(split.encoded, own, labels) for own in taken]
+
+
+def predict(  # noqa: PLR0913
+    subject: Subject,
+    task: str,
+    split: Split,
+    settings: Training,
+    world: World,
+    *,
+    members: Sequence[Member] | None = None,
+) -> list[list[Array]]:
+    """What each member puts out for every unit of a split, in their order."""
+    subject.eval()
+    asked = subject.members if members is None else members
+    order = batches.ordered(split.lengths, EVALUATION_BATCH)
+    found: list[dict[int, Array]] = [{} for _ in asked]
+    with torch.no_grad(), precision(subject.device, settings):
+        for rows in world.share(range(len(order))):
+            units = order[rows]
+            answers = subject.forward(split, task, [Part(member, units) for member in asked])
+            for own, answer in zip(found, answers, strict=True):
+                own.update(zip(units, split.kind.take(answer.output, answer.targets), strict=True))
+    everyone = world.gather(found)
+    return [
+        [
+            {row: array for share in everyone for row, array in share[at].items()}[row]
+            for row in range(len(split))
+        ]
+        if world.size > 1
+        else [own[row] for row in range(len(split))]
+        for at, own in enumerate(found)
+    ]
+
+
+def device_of(settings: Training) -> torch.device:
+    """The device to train on."""
+    if settings.device != "auto":
+        return torch.device(settings.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(
+    device: torch.device, settings: Training
+) -> contextlib.AbstractContextManager[object]:
+    """Autocast to bf16 where that is asked for, or where CUDA can do it."""
+    return (
+        torch.autocast(device.type, torch.bfloat16)
+        if is_half(device, settings)
+        else contextlib.nullcontext()
+    )
+
+
+def is_half(device: torch.device, settings: Training) -> bool:
+    """Whether it is computed in bf16."""
+    return settings.precision == "bfloat16" or (
+        settings.precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+
+
+def _groups(subject: Subject, experiment: Experiment) -> list[dict[str, Any]]:
+    """The parameters by how they are trained.
+
+    Value maps of fusions are pulled to the identity, and norms and biases of the base are no matrices: none of these
+    decays.
+    """
+    settings, method = experiment.training, experiment.method
+    peak = experiment.learning_rate
+    below = method.base_learning_rate if isinstance(method, MultitaskMethod) else peak
+    maps = {id(value) for value in subject.value_maps}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in _named(subject):
+        is_base = name.startswith("model.")
+        decays = id(parameter) not in maps and not (is_base and parameter.dim() < 2)  # noqa: PLR2004
+        key = below if is_base else peak, settings.weight_decay if decays else 0.0
+        groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
+    ]
+
+
+def _named(subject: Subject) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((n, p) for n, p in subject.adapted.named_parameters() if p.requires_grad)
+
+
+def is_finite(*values: float) -> bool:
+    """Whether all are numbers."""
+    return all(math.isfinite(value) for value in values)

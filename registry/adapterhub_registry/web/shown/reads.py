@@ -1,4 +1,4 @@
-"""What only the pages show: which compositions use a version, its aliases, and what others measured."""
+"""What only the pages show: manifests side by side, aliases, and what others measured."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,11 +8,9 @@ from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.models import Adapter, Alias, Dataset, Member, Metric, Variant, Version
-from adapterhub_registry.service import representation
+from adapterhub_registry.models import Adapter, Alias, Dataset, Metric, Variant, Version
 from adapterhub_registry.service.visibility import readable
 
-_USERS = 50
 _RIVALS = 1000
 
 
@@ -29,24 +27,12 @@ class Measured(msgspec.Struct, frozen=True):
         return cls(metric.dataset, metric.split, metric.name)
 
 
-def used_in(session: Session, viewer: Viewer, version_id: int) -> list[wire.Version]:
-    """The compositions that pin this version and that the viewer may read, newest first."""
-    rows = session.scalars(
-        representation.versions_query()
-        .join(Member, Member.version_id == Version.id)
-        .where(Member.member_version_id == version_id, readable(viewer))
-        .order_by(Version.created_at.desc(), Version.id.desc())
-        .limit(_USERS)
+def manifests(session: Session, digests: Iterable[str]) -> dict[str, wire.Manifest]:
+    """The manifests of versions that the viewer was shown, by digest."""
+    rows = session.execute(
+        select(Version.digest, Version.manifest).where(Version.digest.in_(list(digests)))
     )
-    return [representation.version(row) for row in rows]
-
-
-def known(session: Session, viewer: Viewer, digests: Iterable[str]) -> dict[str, wire.Version]:
-    """Which of these digests are versions the viewer may read."""
-    rows = session.scalars(
-        representation.versions_query().where(Version.digest.in_(list(digests)), readable(viewer))
-    )
-    return {row.digest: representation.version(row) for row in rows}
+    return {digest: msgspec.json.decode(content, type=wire.Manifest) for digest, content in rows}
 
 
 def aliases(session: Session, versions: Sequence[wire.Version]) -> dict[str, list[str]]:

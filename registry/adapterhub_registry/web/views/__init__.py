@@ -15,6 +15,7 @@ from adapterhub_registry.web.views import (
     search,
     session,
     start,
+    trying,
     upload,
     versions,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "search",
     "session",
     "start",
+    "trying",
     "upload",
     "versions",
 ]

@@ -2,9 +2,10 @@
 
 from flask import Response, request
 
+from adapterhub_client import wire
 from adapterhub_registry.errors import VersionNotFound
 from adapterhub_registry.request import public_url, runtime, session, viewer
-from adapterhub_registry.service import visibility
+from adapterhub_registry.service import trial, visibility
 from adapterhub_registry.service.resolution import parsed
 from adapterhub_registry.web import snippets
 from adapterhub_registry.web.page import blueprint, rendered
@@ -33,6 +34,8 @@ def adapter_page(task: str, name_at_org: str) -> Response:
         tools=snippets.TOOLS,
         pins=snippets.PINS,
         hub=public_url(),
+        longest=wire.LONGEST_TEXT,
+        can_be_tried=trial.is_offered(runtime(), subject.manifest),
         may_write=visibility.may(
             session(), viewer(), subject.version.reference.rpartition("@")[2], "writer"
         ),

@@ -10,8 +10,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-LIMIT_BYTES = 256 * 1024
-"""longer cards are cut off here"""
+LIMIT_BYTES = 8 * 1024
+"""longer cards are cut off here: a page has other things too, and the whole card is a file"""
 
 Link = Callable[[str], str | None]
 """where a relative link of the card leads, None where nowhere"""

@@ -1,5 +1,6 @@
 """The blueprint of all pages, and how one is answered."""
 
+import re
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -8,6 +9,8 @@ from flask import Blueprint, Response, make_response, redirect, render_template,
 from adapterhub_client import names, wire
 from adapterhub_registry.service.places import Page
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+"""what people may have written, and HTML cannot have"""
 LISTED = 200
 """rows of a page that lists everything"""
 
@@ -16,7 +19,8 @@ blueprint = Blueprint("web", __name__, template_folder="templates")
 
 def rendered(template: str, /, *, status: int = 200, **shown: Any) -> Response:  # noqa: ANN401
     """A rendered page that a browser may keep, and has to ask whether it is still the same."""
-    response = make_response(render_template(template, **shown), status)
+    content = _UNPRINTABLE.sub("", render_template(template, **shown))
+    response = make_response(content, status)
     response.headers["Cache-Control"] = "private, no-cache"
     response.vary.update(["Accept", "Authorization", "Cookie"])
     if status == 200 and request.method in {"GET", "HEAD"}:  # noqa: PLR2004  # nothing else is kept

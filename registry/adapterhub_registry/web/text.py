@@ -9,6 +9,8 @@ from markupsafe import Markup, escape
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SPACES = re.compile(r"(\s+)")
+_BREAKS = re.compile(r"[^\s\w.:=]")
+"""where browsers may break a word"""
 _DIGEST_DIGITS = 12
 _MINUTE, _HOUR = 60, 3600
 _LARGE = 10
@@ -147,7 +149,7 @@ def compact(value: object) -> str:
 def unbroken(text: str) -> Markup:
     """A command whose lines break only between its words; what is copied stays the same."""
     tokens = (
-        Markup("<span>{}</span>").format(token) if token.strip() else Markup(token)  # noqa: S704  # spaces
+        Markup("<span>{}</span>").format(token) if _BREAKS.search(token) else escape(token)
         for token in _SPACES.split(text)
     )
     return Markup().join(tokens)

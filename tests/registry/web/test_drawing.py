@@ -67,11 +67,11 @@ def test_any_number_can_be_drawn(value: float, std: float | None):
 def test_places_grow_with_values_and_stay_inside():
     scale = dots.scale([dots.Dot(0.5, None, [0.9])])
 
-    places = [float(scale.place(value, 4.0).rstrip("%")) for value in (-1, 0.5, 0.7, 0.9, 7)]
+    places = [float(scale.place(value).rstrip("%")) for value in (-1, 0.5, 0.7, 0.9, 7)]
 
     assert places == sorted(places)
-    assert places[0] == 4.0
-    assert places[-1] == 96.0
+    assert places[0] == 0.0
+    assert places[-1] == 100.0
 
 
 def test_text_in_a_drawing_is_escaped():

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import msgspec
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import Scale, drawing, element
+from adapterhub_registry.web.charts.svg import Scale, drawing, element, percent
 from adapterhub_registry.web.charts.svg import scale as rounded
 from adapterhub_registry.web.text import number
 
 _ROOM = 3
 """deviations that a scale leaves on both sides of a value, so that a lone one does not fill it"""
-_MARGIN = 4.0
-"""percent left free on both sides of a plot, so that a dot on the edge is whole"""
 _MANY_TICKS = 5
+_MOST_TICKS = 10
 
 
 class Dot(msgspec.Struct, frozen=True):
@@ -35,7 +34,7 @@ def axis(spanned: Scale) -> Markup:
     """The numbers over a column of dots."""
     last = len(spanned.ticks) - 1
     texts = [
-        element("text", label, x=spanned.place(tick, _MARGIN), y=11, class_="tick")
+        element("text", label, x=spanned.place(tick), y=11, class_="tick")
         for at, (tick, label) in enumerate(zip(spanned.ticks, spanned.labels, strict=True))
         if at % 2 == 0 or last < _MANY_TICKS
     ]
@@ -43,20 +42,21 @@ def axis(spanned: Scale) -> Markup:
 
 
 def dot_plot(dot: Dot, spanned: Scale, *, is_other: bool = False) -> Markup:
-    """One row: grid, the others as rings, the spread as a line, the value as a disc.
+    """One row: the others as rings, the spread as a line, the value as a disc.
 
-    Places are in percent, so that it fits any column and discs stay round; the stylesheet says how large they are.
+    Places are in percent, so that it fits any column and discs stay round. The stylesheet says how large they are, and
+    draws the grid: ticks are as far from each other everywhere, so the class says only how many there are.
     """
-    ticks = [element("rect", x=spanned.place(tick, _MARGIN)) for tick in spanned.ticks]
     others = [_disc(spanned, value, "other") for value in dot.others]
     kind = "that" if is_other else "this"
     own = [*_spread(dot, spanned, kind), _disc(spanned, dot.value, kind)]
-    parts = [element("g", *ticks), *others, *own]
-    return drawing(*parts, title=_spoken(dot), class_="plot dots")
+    grid = f"plot dots g{min(len(spanned.ticks) - 1, _MOST_TICKS)}"
+    # a lone value stands beside its plot as text; to hear it twice would be too much
+    return drawing(*others, *own, title=_spoken(dot) if dot.others else None, class_=grid)
 
 
 def _disc(spanned: Scale, value: float, kind: str) -> Markup:
-    return element("circle", cx=spanned.place(value, _MARGIN), class_=kind)
+    return element("circle", cx=spanned.place(value), class_=kind)
 
 
 def _spread(dot: Dot, spanned: Scale, kind: str) -> list[Markup]:
@@ -64,9 +64,7 @@ def _spread(dot: Dot, spanned: Scale, kind: str) -> list[Markup]:
     if not dot.std:
         return []
     low, high = (spanned.share(dot.value + sign * dot.std) for sign in (-1, 1))
-    width = f"{(high - low) * (100 - 2 * _MARGIN):.2f}%"
-    place = spanned.place(dot.value - dot.std, _MARGIN)
-    return [element("rect", x=place, width=width, class_=f"spread {kind}")]
+    return [element("rect", x=percent(low), width=percent(high - low), class_=f"spread {kind}")]
 
 
 def _spoken(dot: Dot) -> str:

@@ -9,6 +9,7 @@ from adapterhub_registry.web.charts.svg import drawing, element, shortened
 
 _WIDTH, _HEIGHT, _STEP = 210, 42, 54
 _GAP = 64
+"""the stylesheet draws boxes of this size"""
 _LETTERS = 27
 _PAD = 12
 
@@ -65,9 +66,11 @@ def _way(column: int, at_own: int, top: float, middle: float) -> Markup:
 
 def _box(box: Box, left: float, top: float) -> Markup:
     parts = [
-        element("rect", x=left, y=top, width=_WIDTH, height=_HEIGHT, rx=3),
-        element("text", box.role, x=left + _PAD, y=top + 16, class_="role"),
-        element("text", shortened(box.name, _LETTERS), x=left + _PAD, y=top + 32, class_="name"),
+        element("rect", x=left, y=f"{top:g}"),
+        element("text", box.role, x=left + _PAD, y=f"{top + 16:g}", class_="role"),
+        element(
+            "text", shortened(box.name, _LETTERS), x=left + _PAD, y=f"{top + 32:g}", class_="name"
+        ),
     ]
     if box.path is None:
         return element("g", *parts, class_=box.kind)

@@ -24,9 +24,9 @@ class Scale(msgspec.Struct, frozen=True):
         span = self.high - self.low
         return (min(max(value, self.low), self.high) - self.low) / span if span else 0.5
 
-    def place(self, value: float, margin: float = 0.0) -> str:
-        """The same in percent, with so many percent left free on both sides."""
-        return f"{margin + self.share(value) * (100 - 2 * margin):.2f}%"
+    def place(self, value: float) -> str:
+        """The same in percent."""
+        return percent(self.share(value))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -35,6 +35,11 @@ class Scale(msgspec.Struct, frozen=True):
         decimals = max(len(text.partition(".")[2]) for text in plain)
         form = "g" if any("e" in text for text in plain) else f".{decimals}f"
         return tuple(f"{tick:{form}}" for tick in self.ticks)
+
+
+def percent(share: float) -> str:
+    """A part of one as an attribute has it, as short as it can be: `61.5%`."""
+    return f"{100 * share:.1f}".removesuffix(".0") + "%"
 
 
 def scale(values: Iterable[float], ticks: int = _TICKS) -> Scale:

@@ -31,6 +31,7 @@ _CARDS = ("readme.md", "model_card.md")
 _CARD_KEPT: Kept[str] = Kept(64)
 _WEEKS = 12
 _CHANGES = 8
+_METRICS = 40
 _OTHER_FILES = frozenset(["head", "fusion"])
 """parts of weights that are not the adapter's own"""
 
@@ -104,6 +105,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     changes: dict[int, list[changes.Change]]
     """what each of the newest versions changed, by number"""
     card: Markup | None
+    card_goes_on: str | None
+    """the file of the card, where the page has only its beginning"""
 
 
 def subject(session: Session, viewer: Viewer, reference: names.Reference, among: Among) -> Subject:
@@ -138,7 +141,7 @@ def view(runtime: Runtime, session: Session, viewer: Viewer, of: Subject) -> Vie
     return View(
         subject=of,
         aliases=reads.aliases(session, of.siblings),
-        groups=measured.groups(manifest.metrics, rivals, report),
+        groups=measured.groups(manifest.metrics[:_METRICS], rivals, report),
         report=training.charts(report) if report else None,
         parameters=_parameters(report, weights),
         pulls=_pulls(session, of, runtime.clock().date()),
@@ -149,6 +152,7 @@ def view(runtime: Runtime, session: Session, viewer: Viewer, of: Subject) -> Vie
         weights=weights,
         changes=_changes(session, of),
         card=_card(runtime, manifest, of.version),
+        card_goes_on=_long_card(manifest),
     )
 
 
@@ -209,10 +213,19 @@ def _changes(session: Session, of: Subject) -> dict[int, list[changes.Change]]:
     return found
 
 
+def _card_file(manifest: wire.Manifest) -> wire.File | None:
+    return next((file for file in manifest.files if file.path.lower() in _CARDS), None)
+
+
+def _long_card(manifest: wire.Manifest) -> str | None:
+    card = _card_file(manifest)
+    return card.path if card and card.size_bytes > markdown.LIMIT_BYTES else None
+
+
 def _card(runtime: Runtime, manifest: wire.Manifest, version: wire.Version) -> Markup | None:
     """The README of a version as safe HTML, where it has one."""
     files = {file.path: file for file in manifest.files}
-    card = next((file for path, file in files.items() if path.lower() in _CARDS), None)
+    card = _card_file(manifest)
     if card is None:
         return None
     pinned = f"{version.reference}:{version.digest}"

@@ -12,6 +12,7 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.service import boards
 from adapterhub_registry.service.places import Page
 from adapterhub_registry.web.charts import curves, dots
+from adapterhub_registry.web.shown import listing
 
 _FIRST = 5
 _COMPARED = 2
@@ -70,6 +71,17 @@ def growth(board: wire.Board, history: Sequence[boards.Measurement]) -> Growth |
     ends = _day(history[0].at), _day(history[-1].at)
     spoken = f"Values of {board.metric} on {board.dataset} over time, and the best so far"
     return Growth(curves.chart(lines, spoken, ends), best[::-1])
+
+
+def plots(items: Sequence[wire.AdapterSummary], board: tuple[str, str]) -> dict[str, Markup]:
+    """For a list in the order of a metric: the dot of each adapter, on one scale for the page."""
+    drawn = {}
+    for item in items:
+        metric = listing.metric_of(item.metrics, board)
+        if metric is not None:
+            drawn[item.reference] = dots.Dot(metric.value, metric.std)
+    spanned = dots.scale(list(drawn.values()))
+    return {name: dots.dot_plot(dot, spanned, is_other=True) for name, dot in drawn.items()}
 
 
 def _day(moment: datetime) -> str:

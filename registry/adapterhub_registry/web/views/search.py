@@ -5,7 +5,7 @@ from flask import Response, request
 from adapterhub_registry.request import session, viewer
 from adapterhub_registry.service import search as searching
 from adapterhub_registry.web.page import blueprint, rendered
-from adapterhub_registry.web.shown import facets, listing
+from adapterhub_registry.web.shown import facets, leaders, listing
 
 
 @blueprint.get("/adapters")
@@ -17,6 +17,7 @@ def adapter_list() -> Response:
     page = searching.page(session(), looked, search)
     counted = facets.facets(session(), search, looked)
     chosen = listing.active(search, counted)
+    measured = listing.measured(search)
     return rendered(
         "adapters.html",
         search=search,
@@ -26,7 +27,8 @@ def adapter_list() -> Response:
         relaxed=[] if page.total else listing.relaxed(session(), viewer(), search, chosen),
         facets=counted,
         scores=facets.scores(session(), search, looked),
-        measured=listing.measured(search),
+        measured=measured,
+        plots=leaders.plots(page.items, measured) if measured else {},
         sorts=listing.sorts(search),
         following=listing.url(search, after=page.next) if page.next else None,
         first=listing.url(search) if search.after else None,

@@ -6,7 +6,7 @@ from adapterhub_client import names, wire
 from adapterhub_registry import sending
 from adapterhub_registry.errors import EntryNotFound
 from adapterhub_registry.request import runtime, session, viewer
-from adapterhub_registry.service import browsing, fitting, headers
+from adapterhub_registry.service import browsing, catalogue, fitting, headers
 from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.resolution import parsed
 from adapterhub_registry.web.page import blueprint, rendered
@@ -21,6 +21,8 @@ _TENSORS = 400
 def raw_file(task: str, name_at_org: str, path: str) -> Response:
     """The bytes of a file, also for who signed in with a browser."""
     of = _subject(task, name_at_org)
+    if path == wire.MANIFEST_FILE:
+        return _manifest(of)
     return sending.blob(_file(of, path).sha256, of.version.digest)
 
 
@@ -71,6 +73,17 @@ def fits_leaves(task: str, name_at_org: str) -> Response:
     content = content or request.form.get("leaves", "").encode()
     verdict = fitting.by_leaves(session(), viewer(), runtime().store, of.manifest, content)
     return _fits(of, "", verdict)
+
+
+def _manifest(of: Subject) -> Response:
+    """The canonical manifest, the very bytes that the digest is taken over."""
+    row = catalogue.version_by_digest(session(), viewer(), of.version.digest)
+    response = Response(row.manifest, content_type="application/json")
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.vary.update(["Authorization", "Cookie"])
+    response.set_etag(of.version.digest)
+    response.make_conditional(request)
+    return response
 
 
 def _fits(

@@ -136,7 +136,7 @@ def leaderboard(session: Session, viewer: Viewer, asked: Asked) -> wire.Leaderbo
 
 
 def history(session: Session, viewer: Viewer, asked: Asked, most: int) -> list[Measurement]:
-    """The values of a board in the order in which they came, of every version that is not yanked."""
+    """The values of a board in the order in which they came, of the newest versions that are not yanked."""
     scoped = matching.scopes(session, viewer)
     board = find_board(session, scoped, asked.dataset, asked.metric, asked.split)
     if board is None:
@@ -154,10 +154,10 @@ def history(session: Session, viewer: Viewer, asked: Asked, most: int) -> list[M
             Version.status != "yanked",
             readable(viewer),
         )
-        .order_by(Version.created_at, Version.id)
+        .order_by(Version.created_at.desc(), Version.id.desc())
         .limit(most)
     )
-    return [Measurement(*row) for row in rows]
+    return [Measurement(*row) for row in rows][::-1]
 
 
 def find_board(

@@ -12,7 +12,9 @@ from adapterhub_registry.service.places import Page
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 """what people may have written, and HTML cannot have"""
 LISTED = 200
-"""rows of a page that lists everything"""
+"""rows of a page that lists names"""
+DESCRIBED = 50
+"""rows of a page that says more of each"""
 
 blueprint = Blueprint("web", __name__, template_folder="templates")
 
@@ -43,9 +45,9 @@ def onward(path: str) -> Response:
     return response
 
 
-def asked() -> Page:
+def asked(limit: int = LISTED) -> Page:
     """Which page of a long list the address asks for."""
-    return Page(limit=LISTED, after=request.args.get("after") or None)
+    return Page(limit=limit, after=request.args.get("after") or None)
 
 
 def adapter_path(reference: str, version: object = None) -> str:

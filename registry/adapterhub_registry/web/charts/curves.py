@@ -85,21 +85,23 @@ def _stretched(children: Sequence[Markup]) -> Markup:
 
 
 def _path(line: Line, across: Scale, spanned: Scale) -> str:
+    """A line through the points; of the kind `points` a dot at each, where a thousand take few bytes."""
     places = (
         f"{across.share(x) * _UNITS:.0f} {(1 - spanned.share(y)) * _UNITS:.0f}"
         for x, y in line.points
     )
+    if line.kind == "points":
+        return "".join(f"M{place}h0" for place in dict.fromkeys(places))
     return "M" + "L".join(places)
 
 
 def _marks(line: Line, across: Scale, spanned: Scale) -> list[Markup]:
-    """Discs: at the point that is marked, or at all of them where the line is made of points alone."""
+    """A disc at the point that is marked."""
     kind = line.kind.partition(" ")[0]
-    points = [(x, y) for x, y in line.points if x == line.mark or kind == "points"]
-    radius = 3 if kind == "points" else 4
     return [
-        element("circle", cx=across.place(x), cy=_y(spanned, y), r=radius, class_=f"mark {kind}")
-        for x, y in points
+        element("circle", cx=across.place(x), cy=_y(spanned, y), r=4, class_=f"mark {kind}")
+        for x, y in line.points
+        if x == line.mark
     ]
 
 

@@ -13,6 +13,7 @@ _ROOM = 3
 """deviations that a scale leaves on both sides of a value, so that a lone one does not fill it"""
 _MANY_TICKS = 5
 _MOST_TICKS = 10
+_RINGS = 60
 
 
 class Dot(msgspec.Struct, frozen=True):
@@ -41,18 +42,28 @@ def axis(spanned: Scale) -> Markup:
     return drawing(*texts, class_="plot axis", height=14)
 
 
-def dot_plot(dot: Dot, spanned: Scale, *, is_other: bool = False) -> Markup:
+def dot_plot(dot: Dot, spanned: Scale, *, is_other: bool = False, rings: int = _RINGS) -> Markup:
     """One row: the others as rings, the spread as a line, the value as a disc.
+
+    Of more others than `rings`, every so many are drawn, from the first of them to the last.
 
     Places are in percent, so that it fits any column and discs stay round. The stylesheet says how large they are, and
     draws the grid: ticks are as far from each other everywhere, so the class says only how many there are.
     """
-    others = [_disc(spanned, value, "other") for value in dot.others]
+    others = [_disc(spanned, value, "other") for value in _thinned(dot.others, rings)]
     kind = "that" if is_other else "this"
     own = [*_spread(dot, spanned, kind), _disc(spanned, dot.value, kind)]
     grid = f"plot dots g{min(len(spanned.ticks) - 1, _MOST_TICKS)}"
     # a lone value stands beside its plot as text; to hear it twice would be too much
     return drawing(*others, *own, title=_spoken(dot) if dot.others else None, class_=grid)
+
+
+def _thinned(values: Sequence[float], most: int) -> list[float]:
+    ordered = sorted(values)
+    if len(ordered) <= most:
+        return ordered
+    last = len(ordered) - 1
+    return [ordered[round(at * last / (most - 1))] for at in range(most)]
 
 
 def _disc(spanned: Scale, value: float, kind: str) -> Markup:

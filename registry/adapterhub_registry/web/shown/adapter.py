@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from adapterhub_client import names, wire
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import VersionNotFound
+from adapterhub_registry.models import Version
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import (
     catalogue,
@@ -29,6 +30,7 @@ from adapterhub_registry.web.shown import changes, measured, reads, relatives, t
 
 _CARDS = ("readme.md", "model_card.md")
 _CARD_KEPT: Kept[str] = Kept(64)
+_CHARTS_KEPT: Kept[training.Charts] = Kept(64)
 _WEEKS = 12
 _CHANGES = 8
 _METRICS = 40
@@ -75,8 +77,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     adapter: wire.Adapter
     version: wire.Version
     manifest: wire.Manifest
-    row_id: int
-    adapter_id: int
+    row: Version
     variant: wire.Variant
     siblings: list[wire.Version]
     """all versions of the variant, newest first"""
@@ -123,8 +124,7 @@ def subject(session: Session, viewer: Viewer, reference: names.Reference, among:
         adapter=adapter,
         version=version,
         manifest=representation.manifest(row),
-        row_id=row.id,
-        adapter_id=row.variant.adapter_id,
+        row=row,
         variant=next(each for each in adapter.variants if each.id == version.variant),
         siblings=[each for each in adapter.versions if each.variant == version.variant],
     )
@@ -133,16 +133,16 @@ def subject(session: Session, viewer: Viewer, reference: names.Reference, among:
 def view(runtime: Runtime, session: Session, viewer: Viewer, of: Subject) -> View:
     """Gather the page of a version."""
     manifest, composition = of.manifest, of.manifest.composition
-    row = catalogue.version_by_digest(session, viewer, of.version.digest)
-    relations = lineage.relations(session, viewer, row)
+    relations = lineage.relations(session, viewer, of.row)
     report = evaluation.report(runtime.store, manifest)
-    rivals = reads.rivals(session, viewer, of.version.reference, manifest.metrics)
+    metrics = manifest.metrics[:_METRICS]
+    rivals = reads.rivals(session, viewer, of.row.variant.adapter_id, metrics)
     weights = [Weights(file, headers.header(runtime.store, file)) for file in manifest.files]
     return View(
         subject=of,
         aliases=reads.aliases(session, of.siblings),
-        groups=measured.groups(manifest.metrics[:_METRICS], rivals, report),
-        report=training.charts(report) if report else None,
+        groups=measured.groups(metrics, rivals, report),
+        report=_charts(manifest, report) if report else None,
         parameters=_parameters(report, weights),
         pulls=_pulls(session, of, runtime.clock().date()),
         tree=expression.tree(composition.expression) if composition else None,
@@ -184,6 +184,12 @@ def _chosen(
     return found[0]
 
 
+def _charts(manifest: wire.Manifest, report: wire.Report) -> training.Charts:
+    """The drawings of a report; what takes longest of the page is drawn once."""
+    file = next(each for each in manifest.files if each.path == wire.REPORT_FILE)
+    return _CHARTS_KEPT.get(file.sha256, lambda: training.charts(report))
+
+
 def _parameters(report: wire.Report | None, weights: Sequence[Weights]) -> int | None:
     """What was trained: as the run says, else what the weights have besides heads."""
     if report is not None and report.cost is not None:
@@ -197,7 +203,7 @@ def _parameters(report: wire.Report | None, weights: Sequence[Weights]) -> int |
 
 
 def _pulls(session: Session, of: Subject, today: date) -> Pulls:
-    weeks = download.weekly(session, of.adapter_id, today, _WEEKS)
+    weeks = download.weekly(session, of.row.variant.adapter_id, today, _WEEKS)
     counts = [pulled for _, pulled in weeks]
     spoken = f"Pulls in each of the last {_WEEKS} weeks: {', '.join(map(str, counts))}"
     return Pulls(weeks, bars.sparkline(counts, spoken))

@@ -40,6 +40,8 @@ class Growth(msgspec.Struct, frozen=True):
 
     drawing: Markup
     best: list[boards.Measurement]
+    of: int
+    """how many values are drawn"""
 
 
 def leading(session: Session, viewer: Viewer, count: int) -> list[Drawn]:
@@ -70,7 +72,7 @@ def growth(board: wire.Board, history: Sequence[boards.Measurement]) -> Growth |
     lines = [curves.Line(points, "points"), curves.Line(stairs, "best")]
     ends = _day(history[0].at), _day(history[-1].at)
     spoken = f"Values of {board.metric} on {board.dataset} over time, and the best so far"
-    return Growth(curves.chart(lines, spoken, ends), best[::-1])
+    return Growth(curves.chart(lines, spoken, ends), best[::-1], len(points))
 
 
 def plots(items: Sequence[wire.AdapterSummary], board: tuple[str, str]) -> dict[str, Markup]:

@@ -11,6 +11,8 @@ from adapterhub_registry.web.charts.svg import Scale
 from adapterhub_registry.web.shown.reads import Measured
 
 _PERCENT = 100.0
+_RINGS = 240
+"""others that a page draws in all; where there are more, every so many of them in the order of their values"""
 
 
 class Beside(msgspec.Struct, frozen=True):
@@ -59,7 +61,7 @@ def groups(
         top = next((each for each in (1.0, _PERCENT) if highest <= each), float("inf"))
         key = (top, metric.higher_is_better, at if top > _PERCENT else 0)
         found.setdefault(key, []).append(drawn)
-    return [_group(rows) for rows in found.values()]
+    return [_group(rows, len(metrics)) for rows in found.values()]
 
 
 def _drawn(metric: wire.Metric, others: list[float], report: wire.Report | None) -> _Drawn:
@@ -71,14 +73,15 @@ def _drawn(metric: wire.Metric, others: list[float], report: wire.Report | None)
     return _Drawn(metric, dot, baselines)
 
 
-def _group(rows: list[_Drawn]) -> Group:
+def _group(rows: list[_Drawn], of: int) -> Group:
     spanned = dots.scale([each.dot for each in rows])
+    each_draws = max(_RINGS // of, 6)
     return Group(
         dots.axis(spanned),
         [
             Row(
                 metric=each.metric,
-                plot=dots.dot_plot(msgspec.structs.replace(each.dot, baselines=()), spanned),
+                plot=dots.dot_plot(each.dot, spanned, rings=each_draws),
                 rank=_rank(each.metric, each.dot),
                 of=len(each.dot.others) + 1,
                 beside=[_beside(each.metric, baseline, spanned) for baseline in each.baselines],

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
 from adapterhub_registry.domain.permission import Viewer
-from adapterhub_registry.models import Adapter, Alias, Dataset, Metric, Variant, Version
-from adapterhub_registry.service.visibility import readable
+from adapterhub_registry.models import Alias, Dataset, SearchDocument, SearchScore, Version
+from adapterhub_registry.service.matching import scopes
 
 _RIVALS = 1000
 
@@ -51,30 +51,29 @@ def aliases(session: Session, versions: Sequence[wire.Version]) -> dict[str, lis
 
 
 def rivals(
-    session: Session, viewer: Viewer, own: str, metrics: Sequence[wire.Metric]
+    session: Session, viewer: Viewer, adapter_id: int, metrics: Sequence[wire.Metric]
 ) -> dict[Measured, list[float]]:
-    """What every other adapter reports for the same numbers: one value each, of its newest version."""
-    keys = {Measured.of(metric) for metric in metrics}
-    if not keys:
-        return {}
-    rows = session.execute(
-        select(Dataset.name, Metric.split, Metric.name, Adapter.full_name, Metric.value)
-        .join(Metric.dataset)
-        .join(Version, Version.id == Metric.version_id)
-        .join(Version.variant)
-        .join(Variant.adapter)
-        .where(
-            tuple_(Dataset.name, Metric.split, Metric.name).in_(
-                [msgspec.structs.astuple(key) for key in keys]
-            ),
-            Adapter.full_name != own,
-            Version.status != "yanked",
-            readable(viewer),
-        )
-        .order_by(Version.id.desc())
-        .limit(_RIVALS)
-    )
-    found: dict[Measured, dict[str, float]] = {}
-    for dataset, split, name, adapter, value in rows:
-        found.setdefault(Measured(dataset, split, name), {}).setdefault(adapter, value)
-    return {key: list(values.values()) for key, values in found.items()}
+    """What every other adapter reaches on the same data: one value each, its best, the best first."""
+    wanted = {metric.dataset for metric in metrics}
+    known = select(Dataset.name, Dataset.id).where(Dataset.name.in_(wanted))
+    ids = dict(session.execute(known).all())
+    scoped = scopes(session, viewer)
+    found = {}
+    for metric in metrics:
+        if metric.dataset in ids:
+            values = (
+                select(SearchScore.value)
+                .join(SearchDocument, SearchDocument.adapter_id == SearchScore.adapter_id)
+                .where(
+                    SearchScore.dataset_id == ids[metric.dataset],
+                    SearchScore.name == metric.name,
+                    SearchScore.split == metric.split,
+                    SearchScore.higher_is_better.is_(metric.higher_is_better),
+                    SearchScore.adapter_id != adapter_id,
+                    *scoped.clauses,
+                )
+                .order_by(SearchScore.rank)
+                .limit(_RIVALS)
+            )
+            found[Measured.of(metric)] = list(session.scalars(values))
+    return found

@@ -10,7 +10,7 @@ from adapterhub_registry.service import browsing, organization
 from adapterhub_registry.service import search as searching
 from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.search import Search
-from adapterhub_registry.web.page import LISTED, asked, blueprint, rendered
+from adapterhub_registry.web.page import DESCRIBED, LISTED, asked, blueprint, rendered
 from adapterhub_registry.web.shown import compositions, listing
 from adapterhub_registry.web.shown.collection import collection
 
@@ -50,7 +50,7 @@ def task_page(name: str) -> Response:
 @blueprint.get("/bases")
 def base_list() -> Response:
     """Every base model."""
-    page = browsing.bases(session(), viewer(), asked())
+    page = browsing.bases(session(), viewer(), asked(DESCRIBED))
     return rendered("bases.html", bases=page.items, following=page.next)
 
 

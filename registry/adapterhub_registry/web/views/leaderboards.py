@@ -6,11 +6,12 @@ from adapterhub_client import wire
 from adapterhub_registry.errors import NotFound
 from adapterhub_registry.request import session, viewer
 from adapterhub_registry.service import boards
-from adapterhub_registry.web.page import asked, blueprint, rendered
+from adapterhub_registry.web.page import DESCRIBED, asked, blueprint, rendered
 from adapterhub_registry.web.shown import leaders
 
 _ROWS = 50
 _HISTORY = 1000
+"""values that the drawing over time has at most"""
 
 
 class DatasetNotFound(NotFound):
@@ -25,7 +26,7 @@ class DatasetNotFound(NotFound):
 @blueprint.get("/leaderboards")
 def leaderboard_list() -> Response:
     """Every dataset that adapters were measured on."""
-    page = boards.datasets(session(), viewer(), asked())
+    page = boards.datasets(session(), viewer(), asked(DESCRIBED))
     return rendered("leaderboards.html", datasets=page.items, following=page.next)
 
 
@@ -53,6 +54,7 @@ def leaderboard_page(dataset: str) -> Response:
         boards=known,
         drawn=leaders.drawn(found),
         growth=leaders.growth(found.board, history),
+        is_whole=len(history) < _HISTORY,
         following=found.next,
     )
 

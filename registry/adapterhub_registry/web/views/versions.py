@@ -6,7 +6,7 @@ from adapterhub_client import names, wire
 from adapterhub_registry import sending
 from adapterhub_registry.errors import EntryNotFound
 from adapterhub_registry.request import runtime, session, viewer
-from adapterhub_registry.service import browsing, catalogue, fitting, headers
+from adapterhub_registry.service import browsing, fitting, headers
 from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.resolution import parsed
 from adapterhub_registry.web.page import blueprint, rendered
@@ -77,8 +77,7 @@ def fits_leaves(task: str, name_at_org: str) -> Response:
 
 def _manifest(of: Subject) -> Response:
     """The canonical manifest, the very bytes that the digest is taken over."""
-    row = catalogue.version_by_digest(session(), viewer(), of.version.digest)
-    response = Response(row.manifest, content_type="application/json")
+    response = Response(of.row.manifest, content_type="application/json")
     response.headers["Cache-Control"] = "private, no-cache"
     response.vary.update(["Authorization", "Cookie"])
     response.set_etag(of.version.digest)

@@ -43,6 +43,10 @@ check: $(INSTALLED) ## lint, format, types and layers
 bench: $(INSTALLED) ## print the benchmark tables (ratios, side by side in one run)
 	@$(BIN)/python -m pytest -m benchmark -s -q tests/benchmarks
 
+.PHONY: screenshots
+screenshots: $(INSTALLED) ## take a picture of every page into screenshots/ (ONLY=<part of a name>)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.screenshots screenshots $(if $(ONLY),--only $(ONLY))
+
 .PHONY: upgrade
 upgrade: ## take the newest version of everything but torch, and write constraints.txt anew
 	@grep -E '^(#|torch==)' constraints.txt > constraints.new

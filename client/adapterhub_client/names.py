@@ -48,6 +48,8 @@ RESERVED_ORGS = frozenset(
         "orgs",
         "search",
         "about",
+        "leaderboards",
+        "methods",
     ]
 )
 UNTASKED = "misc"

@@ -29,6 +29,8 @@ _SEARCHES = frozenset(
         "catalogue.leaderboard_of",
         "huggingface_listing.models",
         "web.adapter_list",
+        "web.feed",
+        "web.leaderboard_page",
     ]
 )
 _READING = frozenset(["GET", "HEAD", "OPTIONS"])

@@ -55,21 +55,29 @@ def change() -> Iterator[Session]:
 def viewer() -> Viewer:
     """Who is looking: whom the bearer token speaks for, or the public where there is none.
 
-    The pages may set `g.viewer` before, from their own session.
+    For the pages a browser that signed in was recognised before.
 
     Raises:
         WrongToken: A token came that is unknown, expired or revoked.
     """
     if "viewer" not in g:
         secret = _bearer(request)
-        is_first = "session" not in g
-        g.viewer = ANONYMOUS if secret is None else viewer_of(session(), secret, now())
-        if is_first and secret is not None:
-            # Whoever writes takes a connection of his own: were this one kept as well, as many
-            # requests as the pool has connections would all wait for a second one.
-            session().rollback()
-        _note_use(g.viewer)
+        if secret is None:
+            g.viewer = ANONYMOUS
+        else:
+            recognise(secret)
     return cast("Viewer", g.viewer)
+
+
+def recognise(secret: str) -> None:
+    """Let whom a token speaks for be the viewer of this request; WrongToken where it speaks for nobody."""
+    is_first = "session" not in g
+    g.viewer = viewer_of(session(), secret, now())
+    if is_first:
+        # Whoever writes takes a connection of his own: were this one kept as well, as many
+        # requests as the pool has connections would all wait for a second one.
+        session().rollback()
+    _note_use(g.viewer)
 
 
 def _note_use(seen: Viewer) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from adapterhub_registry.database import Database, Limits
 from adapterhub_registry.settings import Settings, SettingsRefused
 from adapterhub_registry.storage import BlobStore, open_store
+from adapterhub_registry.trying import Trier
 
 Clock = Callable[[], datetime]
 
@@ -18,12 +19,13 @@ def utc_now() -> datetime:
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings, database, bytes and time."""
+    """Settings, database, bytes, time, and who runs adapters."""
 
     settings: Settings
     database: Database
     store: BlobStore
     clock: Clock = utc_now
+    trier: Trier
 
     @property
     def upload_lifetime(self) -> timedelta:
@@ -56,4 +58,5 @@ def open_runtime(
         ),
         store=opened,
         clock=clock,
+        trier=Trier(settings),
     )

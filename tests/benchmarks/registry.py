@@ -120,13 +120,15 @@ def main() -> None:
                 ("ADAPTERHUB_RATE_READ", "ADAPTERHUB_RATE_SEARCH", "ADAPTERHUB_RATE_WRITE"), "0"
             ),
         }
-        sample = _prepare(environment, catalogue.Size(given.adapters, given.versions))
-        with _served(environment, given.port):
+        database = filled(environment, catalogue.Size(given.adapters, given.versions))
+        sample = _sample(database)
+        database.close()
+        with served(environment, given.port):
             measured = _measure(Client(given.port), sample, given.requests, given.pushes)
             together = _throughput(given.port, sample, given.seconds)
     _print(measured, sample)
     for name, rate in together.items():
-        _say(f"{name}, 4 clients at once: {rate:,.0f} requests a second")
+        say(f"{name}, 4 clients at once: {rate:,.0f} requests a second")
 
 
 def wsgi() -> DispatcherMiddleware:
@@ -137,18 +139,17 @@ def wsgi() -> DispatcherMiddleware:
     return DispatcherMiddleware(create_app(from_environment()), {"/bare": bare})
 
 
-def _prepare(environment: dict[str, str], size: catalogue.Size) -> Sample:
+def filled(environment: dict[str, str], size: catalogue.Size) -> Database:
+    """The database, with a catalogue in it where it was empty."""
     database = Database(from_environment(environment).database_url)
     migration.migrate(database)
     with database.reading() as session:
         there = session.scalar(select(func.count()).select_from(Adapter)) or 0
     if not there:
         began = time.perf_counter()
-        catalogue.fill(database, size, told=_say)
-        _say(f"Filled in {time.perf_counter() - began:.0f} s")
-    sample = _sample(database)
-    database.close()
-    return sample
+        catalogue.fill(database, size, told=say)
+        say(f"Filled in {time.perf_counter() - began:.0f} s")
+    return database
 
 
 def _sample(database: Database) -> Sample:
@@ -177,7 +178,8 @@ def _sample(database: Database) -> Sample:
 
 
 @contextlib.contextmanager
-def _served(environment: dict[str, str], port: int) -> Iterator[None]:
+def served(environment: dict[str, str], port: int) -> Iterator[None]:
+    """The registry behind gunicorn, with as many workers as it has cores."""
     root = Path(__file__).resolve().parents[2]
     command = [
         *(sys.executable, "-m", "gunicorn", "--workers", str(_WORKERS), "--threads", "16"),
@@ -210,7 +212,7 @@ def _await(port: int, server: "subprocess.Popen[bytes]") -> None:
 def _measure(client: Client, sample: Sample, requests: int, pushes: int) -> list[Measured]:
     """Every kind in turn, so that what else the machine does falls on all alike."""
     chance = random.Random(2)  # noqa: S311
-    searches = [_search(chance) for _ in range(requests)]
+    searches = [_search(query(chance)) for _ in range(requests)]
     kinds: dict[str, Callable[[int], tuple[int, bytes]]] = {
         "bare route": lambda _: client.ask("/bare/"),
         "resolve": lambda at: client.ask(_resolve(sample, at)),
@@ -236,7 +238,7 @@ def _measure(client: Client, sample: Sample, requests: int, pushes: int) -> list
             began = time.perf_counter()
             status, _ = ask(at)
             times[name].append(1000 * (time.perf_counter() - began))
-            _require(name, status, {200, 304, 409, 410})
+            require(name, status, {200, 304, 409, 410})
     found = [Measured(name, taken) for name, taken in times.items()]
     return [*found, Measured("push", [_push(client, sample.token, at) for at in range(pushes)])]
 
@@ -281,21 +283,21 @@ def _push(client: Client, token: str, at: int) -> float:
     draft = msgspec.json.encode(wire.UploadDraft(manifest=manifest))
     began = time.perf_counter()
     status, body = client.ask("/api/v1/uploads", method="POST", body=draft, headers=headers)
-    _require("push", status, {201})
+    require("push", status, {201})
     upload = msgspec.json.decode(body, type=wire.Upload)
     contents = {file.sha256: files[file.path] for file in manifest.files}
     for target in upload.missing:
         path = urlsplit(target.url).path
         put = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
         status, _ = client.ask(path, method="PUT", body=contents[target.sha256], headers=put)
-        _require("push", status, {204})
+        require("push", status, {204})
     status, _ = client.ask(f"/api/v1/uploads/{upload.id}/commit", method="POST", headers=headers)
-    _require("push", status, {201})
+    require("push", status, {201})
     return 1000 * (time.perf_counter() - began)
 
 
-def _search(chance: random.Random) -> str:
-    """A search as people make them: words, a field or two, sometimes a number; facets with it."""
+def query(chance: random.Random) -> str:
+    """A search as people make them: words, a field or two, sometimes a number."""
     parts = [chance.choice(catalogue.WORDS)[: chance.randrange(3, 7)]]
     if chance.random() < 0.5:  # every second
         parts.append(f"task:{chance.choice(catalogue.TASKS)}")
@@ -303,7 +305,12 @@ def _search(chance: random.Random) -> str:
         parts.append(f"method:{chance.choice(catalogue.METHODS)}")
     if chance.random() < 0.2:  # every fifth
         parts.append(f"acc>{chance.random():.2f}")
-    return "/api/v1/adapters?" + urlencode({"q": " ".join(parts), "facets": "true", "limit": 25})
+    return " ".join(parts)
+
+
+def _search(words: str) -> str:
+    """With facets."""
+    return "/api/v1/adapters?" + urlencode({"q": words, "facets": "true", "limit": 25})
 
 
 def _resolve(sample: Sample, at: int) -> str:
@@ -314,7 +321,8 @@ def _digest(sample: Sample, at: int) -> str:
     return sample.digests[at % len(sample.digests)]
 
 
-def _require(name: str, status: int, allowed: set[int]) -> None:
+def require(name: str, status: int, allowed: set[int]) -> None:
+    """End with what went wrong, where a status is another."""
     if status not in allowed and status != 404:  # some versions are private
         message = f"{name}: the server answered {status}"
         raise SystemExit(message)
@@ -322,15 +330,15 @@ def _require(name: str, status: int, allowed: set[int]) -> None:
 
 def _print(measured: list[Measured], sample: Sample) -> None:
     bare = measured[0]
-    _say(f"far page: page {sample.far_page:,} of {PAGE}")
-    _say(f"{'':16}{'p50 ms':>9}{'p99 ms':>9}{'p50 x bare':>12}{'p99 x bare':>12}  to reach")
+    say(f"far page: page {sample.far_page:,} of {PAGE}")
+    say(f"{'':16}{'p50 ms':>9}{'p99 ms':>9}{'p50 x bare':>12}{'p99 x bare':>12}  to reach")
     for each in measured:
         low, high = each.at(0.5), each.at(0.99)
-        _say(
+        say(
             f"{each.name:16}{low:9.2f}{high:9.2f}{low / bare.at(0.5):12.2f}{high / bare.at(0.99):12.2f}"
             f"  {TARGETS.get(each.name, '')}"
         )
-    _say(f"mean of the bare route: {statistics.fmean(bare.times):.2f} ms")
+    say(f"mean of the bare route: {statistics.fmean(bare.times):.2f} ms")
 
 
 def _arguments() -> argparse.Namespace:
@@ -347,7 +355,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -173,6 +173,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
             "ADAPTERHUB_DATABASE_URL": database_url,
             "ADAPTERHUB_BLOBS": f"folder:{tmp_path / 'blobs'}",
             "ADAPTERHUB_SECRET_KEY": "for tests",
+            "ADAPTERHUB_TRY_SECONDS": "0",
         }
     )
 

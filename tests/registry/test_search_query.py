@@ -42,7 +42,7 @@ from adapterhub_registry.domain.query import (
             "-acc<=1e-3", (Score("acc", None, "<=", 0.001, negated=True),), id="not below"
         ),
         pytest.param(
-            "metric:Acc@multinli>=.8", (Score("acc", "multinli", ">=", 0.8),), id="of a dataset"
+            "metric:Acc@multinli>=.8", (Score("Acc", "multinli", ">=", 0.8),), id="of a dataset"
         ),
         pytest.param("metric:f1@qqp", (Score("f1", "qqp"),), id="has a metric"),
         pytest.param(

@@ -104,10 +104,12 @@ from adapterhub_client.wire.report import (
     Pruning,
     Report,
 )
+from adapterhub_client.wire.trial import LONGEST_TEXT, TokenLabel, Trial, Tried
 
 __all__ = [
     "BASE_FINGERPRINT_FILE",
     "LARGEST_REPORT_BYTES",
+    "LONGEST_TEXT",
     "MANIFEST_FILE",
     "REPORT_FILE",
     "SAFE_INTEGER",
@@ -187,9 +189,12 @@ __all__ = [
     "Task",
     "TaskPage",
     "Token",
+    "TokenLabel",
     "TokenRequest",
     "Tombstone",
     "Training",
+    "Trial",
+    "Tried",
     "Upload",
     "UploadDraft",
     "UploadTarget",

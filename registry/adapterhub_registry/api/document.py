@@ -7,7 +7,7 @@ writes `application/json`.
 
 from collections import defaultdict
 from inspect import cleandoc
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from flask import Flask, Response, current_app, render_template, request
@@ -25,6 +25,7 @@ from adapterhub_registry import errors
 from adapterhub_registry.api.problem import MEDIA_TYPE
 
 ADDRESS = "/api/v1/openapi.json"
+_EXTENSION = "openapi"
 PUBLIC: list[dict[str, list[str]]] = [{}, {"token": []}]
 """security of what everyone may ask; a token shows more"""
 TOKEN: list[dict[str, list[str]]] = [{"token": []}]
@@ -135,6 +136,7 @@ def register(app: Flask) -> None:
     """Serve the document and its page."""
     app.add_url_rule(ADDRESS, "openapi_document", _document)
     app.add_url_rule("/docs/api", "openapi_page", _page)
+    app.add_url_rule("/docs/api/<tag>", "openapi_part", _part)
 
 
 def _describe_bytes(paths: dict[str, Any]) -> None:
@@ -152,7 +154,7 @@ def _describe_bytes(paths: dict[str, Any]) -> None:
 
 
 def _document() -> Response:
-    response = Response(msgspec.json.encode(generate(current_app)), content_type="application/json")
+    response = Response(msgspec.json.encode(_kept()), content_type="application/json")
     response.add_etag()
     response.headers["Cache-Control"] = "no-cache"
     response.make_conditional(request)
@@ -160,10 +162,37 @@ def _document() -> Response:
 
 
 def _page() -> str:
-    document = generate(current_app)
-    operations = [
-        (path, method.upper(), operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    return render_template("api.html", document=document, operations=operations, address=ADDRESS)
+    """All operations at a glance, by what they are about."""
+    document = _kept()
+    return render_template(
+        "api/index.html", document=document, operations=_operations(document), address=ADDRESS
+    )
+
+
+def _part(tag: str) -> str:
+    """The operations about one thing, in full."""
+    document = _kept()
+    operations = _operations(document)
+    if tag not in operations:
+        raise errors.RouteNotFound(f"There is nothing at {request.path!r}.")
+    return render_template(
+        "api/part.html", document=document, operations=operations, tag=tag, address=ADDRESS
+    )
+
+
+def _kept() -> dict[str, Any]:
+    """The document of this app, made once."""
+    extensions = current_app.extensions
+    if _EXTENSION not in extensions:
+        extensions[_EXTENSION] = generate(current_app)
+    return cast("dict[str, Any]", extensions[_EXTENSION])
+
+
+def _operations(document: dict[str, Any]) -> dict[str, list[tuple[str, str, dict[str, Any]]]]:
+    """Path, method and description of each operation, by their tag."""
+    found: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            tag = operation.get("tags", ["other"])[0]
+            found.setdefault(tag, []).append((path, method.upper(), operation))
+    return dict(sorted(found.items()))

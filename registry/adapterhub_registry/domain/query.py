@@ -192,12 +192,12 @@ def _comparison(text: str, at: int) -> tuple[Item, int] | None:
     if value != value or value in {float("inf"), float("-inf")}:  # noqa: PLR0124  # not a number
         found = f"{number!r} is no number" if number else "the number is missing"
         raise MalformedQuery(match.start(4), found, f"a number after `{metric}{operator}`")
-    return Score(metric.lower(), dataset, cast("Operator", operator), value), match.end()
+    return Score(metric, dataset, cast("Operator", operator), value), match.end()
 
 
 def _metric(text: str, at: int) -> tuple[Item, int] | None:
     match = _METRIC.match(text, at)
-    return match and (Score(match.group(1).lower(), match.group(2)), match.end())
+    return match and (Score(match.group(1), match.group(2)), match.end())
 
 
 def _field(text: str, at: int) -> tuple[Item, int] | None:

@@ -145,6 +145,12 @@ def give_password(session: Session, name: str, new: str, now: datetime) -> None:
     token.revoke_all(session, account, ("session",), now)
 
 
+def has_password(session: Session, viewer: Viewer) -> bool:
+    """Whether the viewer's account has a password to sign in with."""
+    account = session.get_one(Account, require_scope(viewer, "read"))
+    return account.password_hash is not None
+
+
 def whoami(session: Session, viewer: Viewer) -> wire.Account:
     """Who the token speaks for, and where they may do what."""
     account_id = require_scope(viewer, "read")

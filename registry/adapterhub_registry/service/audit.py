@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload
 
 from adapterhub_client import wire
@@ -61,12 +61,22 @@ def read(session: Session, viewer: Viewer, asked: Asked) -> wire.AuditPage:
         OrganizationNotFound, MissingRole: The viewer is no admin of the organization.
     """
     account_id = require_scope(viewer, "admin")
-    query = select(AuditEvent).options(joinedload(AuditEvent.account))
+    query = select(AuditEvent)
     if asked.org is not None:
         require_role(session, viewer, asked.org, "admin")
         query = query.where(AuditEvent.organization == asked.org)
     elif not viewer.rules_everything:
         query = query.where(AuditEvent.account_id == account_id)
+    return _page(session, query, asked)
+
+
+def read_own(session: Session, viewer: Viewer, asked: Asked) -> wire.AuditPage:
+    """A page of what the viewer did, the newest first, whatever else they may read."""
+    account_id = require_scope(viewer, "admin")
+    return _page(session, select(AuditEvent).where(AuditEvent.account_id == account_id), asked)
+
+
+def _page(session: Session, query: Select[AuditEvent], asked: Asked) -> wire.AuditPage:
     if asked.action is not None:
         is_prefix = asked.action.endswith(".")
         held = AuditEvent.action
@@ -78,7 +88,8 @@ def read(session: Session, viewer: Viewer, asked: Asked) -> wire.AuditPage:
     after = places.read(asked.after, tuple[int])
     if after is not None:
         query = query.where(AuditEvent.id < after[0])
-    rows = session.scalars(query.order_by(AuditEvent.id.desc()).limit(asked.limit + 1)).all()
+    query = query.options(joinedload(AuditEvent.account)).order_by(AuditEvent.id.desc())
+    rows = session.scalars(query.limit(asked.limit + 1)).all()
     shown = rows[: asked.limit]
     return wire.AuditPage(
         items=[_shown(row) for row in shown],

@@ -4,6 +4,8 @@ A board is a dataset, a metric, a split and a direction. Where adapters disagree
 board for each, and the one with more adapters is the one that answers.
 """
 
+from datetime import datetime
+
 import msgspec
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
@@ -12,6 +14,7 @@ from adapterhub_client import wire
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import NotFound
 from adapterhub_registry.models import (
+    Adapter,
     Dataset,
     Metric,
     SearchDocument,
@@ -21,7 +24,8 @@ from adapterhub_registry.models import (
 )
 from adapterhub_registry.service import matching, places
 from adapterhub_registry.service.matching import Scopes
-from adapterhub_registry.service.sets import starting, top
+from adapterhub_registry.service.sets import count, starting, top
+from adapterhub_registry.service.visibility import readable
 
 
 class LeaderboardNotFound(NotFound):
@@ -61,6 +65,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 50
     after: str | None = None
     """`next` of the page before"""
+
+
+class Measurement(msgspec.Struct, frozen=True):
+    """A value on a board, and when its version was published."""
+
+    reference: str
+    number: int
+    value: float
+    at: datetime
 
 
 class _Place(msgspec.Struct, frozen=True, array_like=True):
@@ -122,6 +135,31 @@ def leaderboard(session: Session, viewer: Viewer, asked: Asked) -> wire.Leaderbo
     return wire.Leaderboard(board=board.what, entries=entries, next=following)
 
 
+def history(session: Session, viewer: Viewer, asked: Asked, most: int) -> list[Measurement]:
+    """The values of a board in the order in which they came, of the newest versions that are not yanked."""
+    scoped = matching.scopes(session, viewer)
+    board = find_board(session, scoped, asked.dataset, asked.metric, asked.split)
+    if board is None:
+        return []
+    rows = session.execute(
+        select(Adapter.full_name, Version.number, Metric.value, Version.created_at)
+        .join(Version, Version.id == Metric.version_id)
+        .join(Version.variant)
+        .join(Variant.adapter)
+        .where(
+            Metric.dataset_id == board.dataset_id,
+            Metric.name == board.what.metric,
+            Metric.split == board.what.split,
+            Metric.higher_is_better.is_(board.what.higher_is_better),
+            Version.status != "yanked",
+            readable(viewer),
+        )
+        .order_by(Version.created_at.desc(), Version.id.desc())
+        .limit(most)
+    )
+    return [Measurement(*row) for row in rows][::-1]
+
+
 def find_board(
     session: Session, scoped: Scopes, dataset: str, metric: str, split: str | None = None
 ) -> Board | None:
@@ -144,6 +182,16 @@ def boards(session: Session, scoped: Scopes, datasets: list[str]) -> list[wire.B
     counted = starting(session, scoped, "board", starts) if starts else {}
     found = [_board(value, adapters) for value, adapters in counted.items()]
     return sorted(found, key=lambda each: (-each.adapters, each.metric, each.split))
+
+
+def of_dataset(session: Session, viewer: Viewer, dataset: str) -> list[wire.Board]:
+    """The boards of one dataset."""
+    return boards(session, matching.scopes(session, viewer), [dataset])
+
+
+def is_known(session: Session, viewer: Viewer, dataset: str) -> bool:
+    """Whether an adapter that the viewer may read was measured on it, in whatever way."""
+    return count(session, matching.scopes(session, viewer), ("dataset",), dataset) > 0
 
 
 def datasets(session: Session, viewer: Viewer, asked: places.Page) -> wire.DatasetPage:

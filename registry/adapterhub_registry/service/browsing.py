@@ -1,5 +1,7 @@
 """What the catalogue is sorted by: tasks, base models, all that fits a base, and how much there is."""
 
+from collections.abc import Sequence
+
 import msgspec
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
@@ -7,11 +9,22 @@ from sqlalchemy.orm import Session
 from adapterhub_client import wire
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import BaseNotFound
-from adapterhub_registry.models import BaseModel, Organization, SearchCount, Variant, Version
+from adapterhub_registry.models import (
+    BaseModel,
+    Organization,
+    SearchCount,
+    Subtask,
+    Task,
+    TaskProfile,
+    Variant,
+    Version,
+)
 from adapterhub_registry.service import matching, places, representation
 from adapterhub_registry.service.places import Page
 from adapterhub_registry.service.sets import count, details, starting, top
 from adapterhub_registry.service.visibility import readable
+
+_METHODS = 200
 
 
 class _Place(msgspec.Struct, frozen=True, array_like=True):
@@ -55,6 +68,58 @@ def tasks(session: Session, viewer: Viewer, asked: Page) -> wire.TaskPage:
         items=[wire.Task(name=row.value, adapters=row.adapters) for row in found[: asked.limit]],
         next=places.following(found, asked.limit),
     )
+
+
+def methods(session: Session, viewer: Viewer) -> dict[str, int]:
+    """Each method and how many adapters use it, most first; the rarest of very many are left out."""
+    found = top(session, matching.scopes(session, viewer), "method", _METHODS)
+    return {row.value: row.adapters for row in found}
+
+
+def organizations(session: Session, viewer: Viewer, asked: Page) -> wire.TaskPage:
+    """A page of the organizations with how many adapters of each the viewer may read, most first."""
+    scoped = matching.scopes(session, viewer)
+    found = top(session, scoped, "org", asked.limit + 1, places.counted(asked.after))
+    return wire.TaskPage(
+        items=[wire.Task(name=row.value, adapters=row.adapters) for row in found[: asked.limit]],
+        next=places.following(found, asked.limit),
+    )
+
+
+def called(session: Session, names: Sequence[str]) -> dict[str, str]:
+    """What a reference hub calls these tasks, as far as it describes them."""
+    rows = session.execute(
+        select(Task.name, TaskProfile.display_name)
+        .join(TaskProfile, TaskProfile.task_id == Task.id)
+        .where(Task.name.in_(names))
+    )
+    return dict(iter(rows))
+
+
+def profile(session: Session, name: str) -> tuple[TaskProfile | None, Sequence[Subtask]]:
+    """What a reference hub says of a task, and of its parts."""
+    found = session.scalar(
+        select(TaskProfile).join(Task, Task.id == TaskProfile.task_id).where(Task.name == name)
+    )
+    parts = session.scalars(
+        select(Subtask)
+        .join(Task, Task.id == Subtask.task_id)
+        .where(Task.name == name)
+        .order_by(Subtask.name)
+    )
+    return found, parts.all()
+
+
+def named(session: Session, viewer: Viewer, name: str) -> list[wire.Base]:
+    """Every base model that some version calls so, as far as the viewer may know of it."""
+    scoped = matching.scopes(session, viewer)
+    start = "[" + msgspec.json.encode(name).decode() + ","
+    keys = {
+        msgspec.json.decode(each, type=tuple[str, str])[1]
+        for each in starting(session, scoped, "named", [start])
+    }
+    described = details(session, scoped, "base", sorted(keys))
+    return [msgspec.json.decode(each, type=wire.Base) for each in described.values()]
 
 
 def has_task(session: Session, viewer: Viewer, name: str) -> bool:

@@ -20,7 +20,7 @@ def show(session: Session, viewer: Viewer, reference: names.Reference) -> wire.A
     adapter = find_adapter(session, viewer, reference)
     rows = _versions(session, [adapter.id])
     return wire.Adapter(
-        summary=summaries(session, [adapter])[0],
+        summary=_summaries(session, [adapter], rows)[0],
         variants=representation.variants(rows),
         versions=[representation.version(row) for row in rows],
         recorded=recorded.listed(session, adapter.id),
@@ -30,9 +30,13 @@ def show(session: Session, viewer: Viewer, reference: names.Reference) -> wire.A
 
 def summaries(session: Session, adapters: Sequence[Adapter]) -> list[wire.AdapterSummary]:
     """Adapters as lists show them: three queries, however many there are."""
-    ids = [adapter.id for adapter in adapters]
-    rows = _versions(session, ids)
-    known_only = recorded.outlines(session, ids)
+    return _summaries(session, adapters, _versions(session, [adapter.id for adapter in adapters]))
+
+
+def _summaries(
+    session: Session, adapters: Sequence[Adapter], rows: Sequence[Version]
+) -> list[wire.AdapterSummary]:
+    known_only = recorded.outlines(session, [adapter.id for adapter in adapters])
     by_adapter: dict[int, list[Version]] = {}
     for row in rows:
         by_adapter.setdefault(row.variant.adapter_id, []).append(row)

@@ -1,8 +1,8 @@
 """Blobs for those who may read them, and the count of downloads."""
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from adapterhub_registry.database import ensure_with
@@ -60,6 +60,22 @@ def counted_version(session: Session, viewer: Viewer, digest: str, sha256: str) 
         .limit(1)
     ).first()
     return first.version_id if first is not None and first.sha256 == sha256 else None
+
+
+def weekly(session: Session, adapter_id: int, today: date, weeks: int) -> list[tuple[date, int]]:
+    """How often an adapter was pulled in each of the last weeks, each with its first day; the last ends today."""
+    first = today - timedelta(days=7 * weeks - 1)
+    rows = session.execute(
+        select(DownloadDay.day, func.sum(DownloadDay.count))
+        .join(Version, Version.id == DownloadDay.version_id)
+        .join(Variant, Variant.id == Version.variant_id)
+        .where(Variant.adapter_id == adapter_id, DownloadDay.day >= first)
+        .group_by(DownloadDay.day)
+    )
+    counts = [0] * weeks
+    for day, pulled in rows:
+        counts[min((day - first).days // 7, weeks - 1)] += int(pulled)
+    return [(first + timedelta(days=7 * at), pulled) for at, pulled in enumerate(counts)]
 
 
 def count(session: Session, version_id: int, now: datetime) -> None:

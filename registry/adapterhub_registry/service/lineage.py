@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Select, func, select, union, union_all
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from adapterhub_client import wire
 from adapterhub_registry.domain.permission import Viewer
@@ -23,6 +23,8 @@ def relations(session: Session, viewer: Viewer, row: Version, shown: int = SHOWN
     gone = tombstone.known(session, viewer, digests)
     pinning = select(Member.version_id).filter_by(member_version_id=row.id)
     born = select(Lineage.version_id).filter_by(digest=row.digest)
+    compositions = _newest(session, viewer, pinning, shown)
+    is_whole = len(compositions) < shown
     return wire.Relations(
         version=representation.version(row),
         members=[
@@ -44,8 +46,8 @@ def relations(session: Session, viewer: Viewer, row: Version, shown: int = SHOWN
             )
             for each in manifest.lineage
         ],
-        used_in=_count(session, viewer, pinning),
-        compositions=_newest(session, viewer, pinning, shown),
+        used_in=len(compositions) if is_whole else _count(session, viewer, pinning),
+        compositions=compositions,
         children=_newest(session, viewer, born, shown),
         dependants=_count(session, viewer, _descended([row.id], [row.digest])),
     )
@@ -93,18 +95,16 @@ def private_members(session: Session, version_ids: Sequence[int]) -> list[str]:
 
 def used_in(session: Session, viewer: Viewer, version_ids: Collection[int]) -> dict[str, int]:
     """How many versions of compositions pin each of these, by digest; those that none pins are left out."""
-    pinned = (
-        select(Member.member_version_id, Member.version_id)
-        .where(Member.member_version_id.in_(version_ids))
-        .distinct()
-        .subquery()
-    )
-    seen = select(Version.id).join(Version.variant).join(Variant.adapter).where(readable(viewer))
+    pinned = aliased(Version)
     rows = session.execute(
-        select(Version.digest, func.count())
-        .join(pinned, pinned.c.member_version_id == Version.id)
-        .where(pinned.c.version_id.in_(seen))
-        .group_by(Version.digest)
+        select(pinned.digest, func.count(Version.id.distinct()))
+        .select_from(pinned)
+        .join(Member, Member.member_version_id == pinned.id)
+        .join(Version, Version.id == Member.version_id)
+        .join(Version.variant)
+        .join(Variant.adapter)
+        .where(pinned.id.in_(version_ids), readable(viewer))
+        .group_by(pinned.digest)
     )
     return dict(rows.all())
 
@@ -143,6 +143,8 @@ def _count(session: Session, viewer: Viewer, ids: Select[int]) -> int:
 
 
 def _by_digest(session: Session, viewer: Viewer, digests: list[str]) -> dict[str, wire.Version]:
+    if not digests:
+        return {}
     rows = session.scalars(
         representation.versions_query().where(Version.digest.in_(digests), readable(viewer))
     )

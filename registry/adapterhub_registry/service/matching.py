@@ -226,8 +226,10 @@ def _scores(item: Score) -> ColumnElement[bool]:
 
 
 def scored(item: Score) -> list[ColumnElement[bool]]:
-    """Scores that a comparison is true of."""
-    conditions = [SearchScore.name == item.metric]
+    """Scores that a comparison is true of; a metric is found as it is typed, and in lower case."""
+    conditions: list[ColumnElement[bool]] = [
+        SearchScore.name.in_(sorted({item.metric, item.metric.lower()}))
+    ]
     if item.dataset is not None:
         known = select(Dataset.id).where(Dataset.name == item.dataset).scalar_subquery()
         conditions.append(SearchScore.dataset_id == known)

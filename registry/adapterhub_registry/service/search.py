@@ -192,12 +192,15 @@ def shown(row: Row[int, bytes, int]) -> wire.AdapterSummary:
 def _newest(session: Session, fits: Matching, query: Query, held: dict[Filter, int]) -> Select[int]:
     """The ids that fit, the newest first, looked for where the fewest have to be looked at."""
     rarest = min(held, key=lambda item: held[item], default=None)
-    few = rarest is not None and held[rarest] <= COUNTED
-    if rarest is not None and (few or query.told == (rarest,)):
+    # FTS5 asked for row after row is dearer than its own intersection
+    few = rarest is not None and held[rarest] <= COUNTED and not matching.is_sqlite(session)
+    alone = query.told == (rarest,)
+    if rarest is not None and (few or alone):
+        others = fits.rest if alone else fits.clauses
         return (
             select(SearchFacet.adapter_id)
             .join(SearchDocument, SearchDocument.adapter_id == SearchFacet.adapter_id)
-            .where(*matching.has(rarest), *fits.clauses)
+            .where(*matching.has(rarest), *others)
             .order_by(SearchFacet.adapter_id.desc())
         )
     if query.told:

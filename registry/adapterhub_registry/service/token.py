@@ -99,7 +99,13 @@ def tokens(session: Session, viewer: Viewer) -> list[wire.Token]:
     return [shown(row) for row in rows]
 
 
-def create(session: Session, viewer: Viewer, asked: wire.TokenRequest, now: datetime) -> wire.Token:
+def create(
+    session: Session,
+    viewer: Viewer,
+    asked: wire.TokenRequest,
+    now: datetime,
+    kind: Literal["api", "session"] = "api",
+) -> wire.Token:
     """Make a token for oneself: it reaches no further, and lives no longer, than the one that asks.
 
     Raises:
@@ -116,7 +122,7 @@ def create(session: Session, viewer: Viewer, asked: wire.TokenRequest, now: date
     for name in asked.organizations or ():
         if not viewer.is_for(name):
             raise TokenElsewhere(name, viewer.organizations or ())
-    made, secret = issue(session, session.get_one(Account, account_id), asked, now)
+    made, secret = issue(session, session.get_one(Account, account_id), asked, now, kind)
     if viewer.token_expires_at is not None:
         limits = [made.expires_at or viewer.token_expires_at, viewer.token_expires_at]
         made.expires_at = min(limits)

@@ -59,6 +59,8 @@ def refuse_pinned(
 
 def known(session: Session, viewer: Viewer, digests: list[str]) -> dict[str, wire.Tombstone]:
     """The tombstones of these digests."""
+    if not digests:
+        return {}
     rows = session.scalars(_readable(viewer).where(Tombstone.digest.in_(digests)))
     return {row.digest: shown(row) for row in rows}
 

@@ -79,6 +79,17 @@ def require_operator(viewer: Viewer) -> int:
     return account_id
 
 
+def may(session: Session, viewer: Viewer, name: str, role: Role) -> bool:
+    """Whether somebody may do in an organization what this role is for; nobody may without a token."""
+    if viewer.is_anonymous or not reaches(viewer.scopes, "write"):
+        return False
+    try:
+        require_role(session, viewer, name, role)
+    except (OrganizationNotFound, MissingRole, TokenElsewhere):
+        return False
+    return True
+
+
 def require_role(session: Session, viewer: Viewer, name: str, role: Role) -> Organization:
     """Go on only with this role in the organization; it is looked up anew each time.
 

@@ -86,6 +86,11 @@ class Inspection:
         if self._left:
             self._look(chunk)
 
+    @property
+    def has_header(self) -> bool:
+        """Whether the header has gone by, or is refused: what comes after says nothing more of it."""
+        return self._left is not None or self._refusal is not None
+
     def finish(self) -> None:
         """Take note that the bytes have ended.
 

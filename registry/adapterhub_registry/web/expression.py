@@ -11,7 +11,7 @@ _TOKEN = re.compile(
     r"""\s*(?:(?P<mark>[(),;])|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>(?:\[[^\]]*\]|[^\s(),;'"\[])+))"""
 )
 _DEEPEST = 12
-_LONGEST = 4000
+_LONGEST = 1200
 
 OPERATORS = {
     "stack": "one after the other",

@@ -10,8 +10,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from markupsafe import Markup
 
-LIMIT_BYTES = 256 * 1024
-"""longer cards are cut off here"""
+LIMIT_BYTES = 8 * 1024
+"""longer cards are cut off here: a page has other things too, and the whole card is a file"""
 
 Link = Callable[[str], str | None]
 """where a relative link of the card leads, None where nowhere"""
@@ -59,6 +59,8 @@ def render(text: str, link: Link = lambda _: None) -> Markup:
     tokens = parser.parse(_FRONT_MATTER.sub("", text, count=1).replace("\0", ""))
     for token in _flat(tokens):
         _tame(token, link)
+    for token in tokens:
+        _unlink(token.children or [])
     written = parser.renderer.render(tokens, parser.options, {})
     return Markup(  # noqa: S704  # nh3 has taken out all that is not on the lists
         nh3.clean(
@@ -108,6 +110,20 @@ def _tame(token: Token, link: Link) -> None:
     elif token.type in {"th_open", "td_open", "code_inline", "fence"}:
         token.attrs = {}
         token.info = ""
+
+
+def _unlink(children: list[Token]) -> None:
+    """Let the text of links that lead nowhere be mere text."""
+    open_links: list[bool] = []
+    for token in children:
+        if token.type == "link_open":
+            open_links.append("href" in token.attrs)
+        if token.type in {"link_open", "link_close"}:
+            leads = open_links[-1] if open_links else True
+            if token.type == "link_close" and open_links:
+                open_links.pop()
+            if not leads:
+                token.type, token.content = "text", ""
 
 
 def _target(url: str, link: Link) -> str | None:

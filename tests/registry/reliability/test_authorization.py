@@ -32,6 +32,7 @@ MANIFEST = make_manifest(
     HIDDEN,
     FILES,
     base={"name": "house-bert", "fingerprint": "sha256:" + "e" * 64},
+    method={"name": "house_method"},
     metrics=[METRIC],
     description="clandestine",
     languages=["xx"],
@@ -54,6 +55,7 @@ VALUES: dict[str, str] = {
     "model_name": "house-bert",
     "name_at_org": "hidden@lab",
     "number": "1",
+    "path": "adapter.safetensors",
     "permit": "none",
     "rest": "lab/intent.hidden",
     "revision": "main",
@@ -111,6 +113,24 @@ BODIES: dict[str, Any] = {
     "versions.set_alias": {"version": "1"},
     "versions.yank": {"reason": "wrong"},
 }
+FORMS: dict[str, dict[str, str]] = {
+    "web.change_account": {"change": "disable"},
+    "web.create_account": {"name": "new"},
+    "web.fits_leaves": {"leaves": "{}"},
+    "web.invite": {"label": "a friend", "role": "admin"},
+    "web.invite_into_registry": {"label": "a friend"},
+    "web.join": {
+        "invitation": "ahub_invite_guess",
+        "name": "new",
+        "password": "a password of theirs",
+    },
+    "web.set_alias": {"alias": "stable"},
+    "web.set_member": {"name": "mallory", "role": "admin"},
+    "web.set_quota": {"max_versions": "1"},
+    "web.set_status": {"status": "yanked", "reason": "wrong"},
+    "web.set_visibility": {"private": "false"},
+    "web.upload": {"task": "intent", "name": "hidden", "org": "lab"},
+}
 QUERIES: dict[str, list[str]] = {
     "adapters.list_adapters": [
         "?q=hidden&facets=true",
@@ -136,7 +156,19 @@ QUERIES: dict[str, list[str]] = {
     "huggingface_listing.models": ["?search=hidden", "?author=lab", "?filter=intent"],
     "ownership.delete": ["?reason=mine"],
     "versions.delete": ["?reason=mine"],
-    "web.adapter_list": ["?q=hidden", "?task=intent", ""],
+    "web.adapter_list": [
+        "?q=hidden",
+        "?task=intent",
+        "?dataset=tickets",
+        "?sort=metric:accuracy@tickets",
+        "",
+    ],
+    "web.compare_page": [f"?with={HIDDEN}&with=sts/open@lab", f"?with={HIDDEN}:{DIGEST}"],
+    "web.diff_page": ["", "?from=1&to=1"],
+    "web.feed": ["?q=hidden", "?task=intent", ""],
+    "web.fits_page": ["", f"?base={MANIFEST.base.fingerprint}", "?base=house-bert"],
+    "web.join_page": ["?invitation=ahub_invite_guess"],
+    "web.leaderboard_page": ["", "?metric=accuracy"],
 }
 NAMED = {  # what an argument stands for depends on the route
     "huggingface": {"namespace": "lab", "name": "intent.hidden", "path": "adapter.safetensors"},
@@ -144,6 +176,8 @@ NAMED = {  # what an argument stands for depends on the route
     "orgs": {"org": "lab", "name": "mallory"},
     "accounts": {"name": "lab"},
     "tasks": {"name": "intent"},
+    "methods": {"name": "house_method"},
+    "operator": {"name": "lab"},
 }
 OWN = {  # about whoever asks alone, or about the asking itself
     "accounts.set_password",
@@ -153,6 +187,16 @@ OWN = {  # about whoever asks alone, or about the asking itself
     "tokens.revoke_token",
     "tokens.rotate_token",
     "tokens.tokens",
+    "web.account_page",
+    "web.activity_page",
+    "web.create_organization",
+    "web.create_token",
+    "web.revoke_token",
+    "web.rotate_token",
+    "web.set_password",
+    "web.sign_in",
+    "web.sign_out",
+    "web.token_page",
 }
 VARIES = {"Date", "RateLimit", "X-Request-Id"}
 
@@ -168,6 +212,8 @@ def cases(app: Flask) -> Iterator[tuple[str, str, dict[str, Any]]]:
                 more: dict[str, Any] = {}
                 if method in {"POST", "PUT", "DELETE", "PATCH"} and rule.endpoint in BODIES:
                     more["json"] = BODIES[rule.endpoint]
+                elif method == "POST" and rule.endpoint in FORMS:
+                    more["data"] = FORMS[rule.endpoint]
                 yield method, path + query, more
 
 
@@ -176,6 +222,8 @@ def _path(rule: Rule) -> str:
     of_route = next((NAMED[part] for part in parts if part in NAMED), {})
     if rule.endpoint.startswith("huggingface"):
         of_route = NAMED["huggingface"]
+    elif rule.endpoint.startswith("web.") and "orgs" in parts:
+        of_route = {"name": "lab"}
 
     def value(found: re.Match[str]) -> str:
         name = found[1]

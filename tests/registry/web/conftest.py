@@ -1,10 +1,13 @@
 """One filled catalogue for all tests that only read, and one server on the loopback for the browser."""
 
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import select
 from tests.registry.conftest import Clock, Hub
 from tests.registry.web import sample
@@ -15,9 +18,33 @@ from adapterhub_registry import migration
 from adapterhub_registry.app import create_app
 from adapterhub_registry.database import Database
 from adapterhub_registry.models import Version
+from adapterhub_registry.service import account as accounts
 from adapterhub_registry.service import indexing
 from adapterhub_registry.settings import from_environment
 from adapterhub_registry.storage import MemoryStore
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PASSWORD = "a long walk by the sea"
+"""of the account `lab`"""
+needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +52,7 @@ def catalogue(tmp_path_factory) -> Iterator[Hub]:
     """The sample catalogue, over SQLite and a store in memory."""
     home = tmp_path_factory.mktemp("catalogue")
     environment = {"ADAPTERHUB_HOME": str(home), "ADAPTERHUB_BLOBS": "memory:"}
+    environment |= {"ADAPTERHUB_TRY_SECONDS": "0"}
     settings = from_environment(environment | {"ADAPTERHUB_SECRET_KEY": "for tests"})
     database = Database(settings.database_url)
     migration.migrate(database)
@@ -34,6 +62,9 @@ def catalogue(tmp_path_factory) -> Iterator[Hub]:
     sample.fill(hub)
     release = sample.publish(hub, hub.token("eve"), "hostile/text@eve", **HOSTILE)
     license_anew(hub, release.digest, LICENSE)
+    with hub.runtime.database.writing() as session:
+        accounts.give_password(session, "lab", PASSWORD, clock())
+        accounts.find_account(session, "lab").is_admin = True
     yield hub
     hub.runtime.database.close()
 

@@ -25,6 +25,8 @@ class Element:
     def __init__(self, tag: str, attributes: dict[str, str | None]) -> None:
         self.tag, self.attributes = tag, attributes
         self.text = ""
+        self.html = ""
+        """the start tags inside it, as they are"""
 
     def __getitem__(self, name: str) -> str:
         return self.attributes[name] or ""
@@ -45,6 +47,8 @@ class Page(HTMLParser):
         names = [name for name, _ in attrs]
         assert len(set(names)) == len(names), f"an attribute twice in <{tag}>: {names}"
         element = Element(tag, dict(attrs))
+        for outer in self._open:
+            outer.html += self.get_starttag_text() or ""
         if tag not in INLINE:
             self.handle_data(" ")
         self.elements.append(element)

@@ -2,18 +2,24 @@
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any
 
 import msgspec
+from sqlalchemy import select
+from tests.registry.web import runs, tensors
 
 from adapterhub_client import names, wire
-from adapterhub_registry.service import lifecycle
+from adapterhub_registry.models import DownloadDay, Version
+from adapterhub_registry.service import indexing, lifecycle
 from adapterhub_registry.service.token import viewer_of
 
+BERT_LEAVES = tensors.fingerprint("bert-base-uncased", "bert", 768, 12)
+"""its `base_fingerprint.json`"""
 BERT = {
     "name": "bert-base-uncased",
     "architecture": "bert",
-    "fingerprint": "sha256:" + hashlib.sha256(b"bert").hexdigest(),
+    "fingerprint": tensors.root(BERT_LEAVES),
     "hidden_size": 768,
     "layers": 12,
     "revision": "86b5e0934494bd15c9632b12f734a8a67f723594",
@@ -32,6 +38,13 @@ XLMR = {
     "fingerprint": "sha256:" + hashlib.sha256(b"xlmr").hexdigest(),
     "hidden_size": 1024,
     "layers": 24,
+}
+DISTIL = {
+    "name": "distilbert-base-uncased",
+    "architecture": "distilbert",
+    "fingerprint": "sha256:" + hashlib.sha256(b"distilbert").hexdigest(),
+    "hidden_size": 768,
+    "layers": 6,
 }
 LEGACY = {"name": "distilbert-base-cased", "architecture": "distilbert", "fingerprint": None}
 SEQ_BN = {
@@ -84,6 +97,9 @@ EMOTIONS = [
     "neutral",
 ]
 SEEDS = [11, 22, 33, 44, 55]
+LAYERS = 2
+"""of weights; those of whole adapters would only make tests slow"""
+WORKING_DAYS = 5
 CARD = """---
 license: apache-2.0
 ---
@@ -109,14 +125,16 @@ adapted.activate("multinli")
 """
 
 
-def weights(label: str, values: int = 60_000) -> bytes:
-    """A well-formed safetensors file whose bytes depend on the label."""
-    digest = hashlib.sha256(label.encode()).digest()
-    data = bytes(byte & 0x3F for byte in digest) * (values // 8)  # as floats all finite
-    tensor = {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}
-    header = json.dumps({"adapter.down.weight": tensor}).encode()
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data
+def weights(label: str, like: str = "", base: Any = None, method: Any = None) -> bytes:
+    """The weights of a version, as its method has them; few layers, so that tests are quick."""
+    features = (base or BERT).get("hidden_size") or 768
+    name = (method or SEQ_BN)["name"]
+    if name == "fusion":
+        return tensors.fusion(label, features=features // 12, layers=LAYERS)
+    if name == "lora":
+        return tensors.low_rank(label, features=features, layers=LAYERS)
+    double = name == "double_seq_bn"
+    return tensors.bottleneck(label, like or label, features=features, layers=LAYERS, double=double)
 
 
 def metric(dataset: str, name: str, value: float, std: float | None = None, **more: Any) -> Any:
@@ -129,12 +147,19 @@ def publish(hub: Any, token: str, reference: str, **said: Any) -> wire.Version:
     """Publish one version; `card` is its README, `label` makes its weights others."""
     label = said.pop("label", reference)
     private, card = said.pop("private", False), said.pop("card", None)
+    report = said.pop("report", None)
     base, method = said.pop("base", BERT), said.pop("method", SEQ_BN)
     files = {"adapter_config.json": json.dumps(method.get("config", {}), indent=2).encode()}
     if method.get("format") == "composition":
         files["adapter_fusion_config.json"] = b'{"config": "dynamic"}'
-    files["adapter.safetensors"] = weights(label)
-    files["head.safetensors"] = weights(label + " head", 8_000)
+    files["adapter.safetensors"] = weights(label, said.pop("like", ""), base, method)
+    outputs = len(said["heads"][0].labels) if said.get("heads") else 0
+    features = base.get("hidden_size") or 768
+    files["head.safetensors"] = tensors.head(label, outputs or 1, features=features)
+    if base == BERT:
+        files[wire.BASE_FINGERPRINT_FILE] = tensors.encoded(BERT_LEAVES)
+    if report:
+        files[wire.REPORT_FILE] = msgspec.json.encode(report)
     if card:
         files["README.md"] = card.encode()
     task, _, rest = reference.partition("/")
@@ -182,7 +207,9 @@ def fill(hub: Any) -> str:
     token, lab = hub.token("ukp"), hub.token("lab")
     _inference(hub, token)
     _others(hub, token, lab)
-    _fusion(hub, token)
+    _rivals(hub, token, lab)
+    _fusions(hub, token, lab)
+    _downloads(hub)
     return token
 
 
@@ -199,6 +226,8 @@ def _inference(hub: Any, token: str) -> None:
             token,
             "nli/multinli@ukp",
             label=f"multinli {number}",
+            like="multinli",
+            report=runs.inference(SEEDS, value) if number > 1 else None,
             card=CARD if number > 1 else None,
             metrics=[
                 metric("multinli", "accuracy", value, std),
@@ -214,7 +243,8 @@ def _inference(hub: Any, token: str) -> None:
                     "batch_size": 32,
                     "warmup": 0.06,
                     "early_stopping": True,
-                },
+                }
+                | ({} if number < 3 else {"epochs": 8, "schedule": "cosine"}),
                 seeds=SEEDS,
                 hardware="NVIDIA H200, bf16",
                 seconds=1432.6,
@@ -308,6 +338,7 @@ def _others(hub: Any, token: str, lab: str) -> None:
             metric("goemotions", "micro F1", 0.588, 0.004, split="test"),
         ],
         heads=head("goemotions", EMOTIONS, "multilabel"),
+        report=runs.emotions(EMOTIONS),
         license="cc-by-4.0",
     )
     publish(
@@ -320,6 +351,7 @@ def _others(hub: Any, token: str, lab: str) -> None:
             metric("sts-b", "Pearson", 0.886, 0.002),
         ],
         heads=[wire.Head(name="sts-b", type="regression")],
+        report=runs.similarity(),
     )
     publish(
         hub,
@@ -356,27 +388,51 @@ def _others(hub: Any, token: str, lab: str) -> None:
     )
 
 
-def _fusion(hub: Any, token: str) -> None:
-    pinned = {
+def _rivals(hub: Any, token: str, lab: str) -> None:
+    """Others on the data of some of these, by other methods and on other bases."""
+    reviews = [
+        ("sentiment/sst-2-lora@lab", LORA, ROBERTA, 0.941, 0.004),
+        ("sentiment/sst-2-double@lab", DOUBLE, BERT, 0.928, 0.002),
+        ("sentiment/reviews@lab", SEQ_BN, ROBERTA, 0.918, 0.006),
+        ("sentiment/short-texts@ukp", LORA, BERT, 0.909, 0.007),
+        ("sentiment/tiny@ukp", SEQ_BN, DISTIL, 0.897, 0.004),
+    ]
+    for reference, method, base, value, std in reviews:
+        publish(
+            hub,
+            lab if reference.endswith("lab") else token,
+            reference,
+            method=method,
+            base=base,
+            description="Whether a phrase from a film review is meant well, trained for comparison.",
+            metrics=[metric("sst-2", "accuracy", value, std)],
+            heads=head("sst-2", ["negative", "positive"]),
+        )
+    publish(
+        hub,
+        lab,
+        "qa/boolq@lab",
+        description="Yes or no to a question about a passage.",
+        metrics=[metric("boolq", "accuracy", 0.731, 0.011)],
+        heads=head("boolq", ["no", "yes"]),
+    )
+
+
+def _pinned(hub: Any, references: dict[str, str]) -> dict[str, wire.Version]:
+    return {
         name: msgspec.json.decode(
             hub.get("/resolve", query_string={"ref": reference, "base": BERT["fingerprint"]}).data,
             type=wire.Resolution,
         ).version
-        for name, reference in {
-            "mnli": "nli/multinli@ukp",
-            "qqp": "sts/qqp@ukp",
-            "mrpc": "sts/mrpc@ukp",
-            "sst": "sentiment/sst-2@ukp",
-        }.items()
+        for name, reference in references.items()
     }
-    publish(
-        hub,
-        token,
-        "sts/paraphrase-fusion@ukp",
-        method=FUSION,
-        description="Attention over four adapters, trained on MRPC: small data helped by large.",
-        composition=wire.Composition(
-            expression="stack(fuse(mnli, qqp, average(mrpc, sst; weights=[0.7, 0.3])), mrpc)",
+
+
+def _composed(expression: str, pinned: dict[str, wire.Version]) -> dict[str, Any]:
+    return {
+        "method": FUSION,
+        "composition": wire.Composition(
+            expression=expression,
             members=[
                 wire.Member(
                     name=name, reference=f"{each.reference}:{each.number}", digest=each.digest
@@ -384,7 +440,84 @@ def _fusion(hub: Any, token: str) -> None:
                 for name, each in pinned.items()
             ],
         ),
-        lineage=[wire.Lineage(kind="member", digest=each.digest) for each in pinned.values()],
+        "lineage": [wire.Lineage(kind="member", digest=each.digest) for each in pinned.values()],
+        "heads": head("mrpc", ["different", "same"]),
+    }
+
+
+def _fusions(hub: Any, token: str, lab: str) -> None:
+    references = {
+        "mnli": "nli/multinli@ukp",
+        "qqp": "sts/qqp@ukp",
+        "mrpc": "sts/mrpc@ukp",
+        "sst": "sentiment/sst-2@ukp",
+    }
+    four = _pinned(hub, references)
+    publish(
+        hub,
+        token,
+        "sts/paraphrase-fusion@ukp",
+        description="Attention over four adapters, trained on MRPC: small data helped by large.",
         metrics=[metric("mrpc", "F1", 0.911, 0.004), metric("mrpc", "accuracy", 0.878, 0.006)],
+        report=runs.fusion(["mnli", "qqp", "average(mrpc, sst)"], [0.9, 0.6, 0.4], 0.911),
+        **_composed("stack(fuse(mnli, qqp, average(mrpc, sst; weights=[0.7, 0.3])), mrpc)", four),
+    )
+    eight = four | _pinned(
+        hub,
+        {
+            "qnli": "nli/qnli@ukp",
+            "scitail": "nli/scitail@ukp",
+            "stsb": "sts/sts-b@ukp",
+            "boolq": "qa/boolq@lab",
+        },
+    )
+    leaning = [0.9, 0.7, 0.8, -0.4, 0.3, -0.2, 1.1, -0.7]
+    for number, value in enumerate([0.913, 0.921], 1):
+        publish(
+            hub,
+            lab,
+            "sts/mrpc-of-eight@lab",
+            label=f"eight {number}",
+            description="AdapterFusion over eight adapters of sentence pairs, for MRPC.",
+            metrics=[
+                metric("mrpc", "F1", value, 0.004),
+                metric("mrpc", "accuracy", value - 0.032, 0.006),
+            ],
+            report=runs.fusion(list(eight), leaning, value),
+            training=wire.Training(
+                trainer="adapterhub-train 0.1.0",
+                hyperparameters={"learning_rate": 5e-05, "epochs": 6 + 2 * number},
+                seeds=SEEDS,
+                hardware="NVIDIA H200, bf16",
+                seconds=96.4,
+            ),
+            citation="@inproceedings{pfeiffer2021,\n  title = {AdapterFusion: Non-Destructive Task "
+            "Composition for Transfer Learning},\n  year = {2021}\n}",
+            **_composed(f"fuse({', '.join(eight)})", eight),
+        )
+    publish(
+        hub,
+        lab,
+        "sts/mrpc-tuned@lab",
+        description="MRPC, trained on from the one of ukp with more paraphrases.",
+        lineage=[wire.Lineage(kind="parent", digest=four["mrpc"].digest)],
+        metrics=[metric("mrpc", "F1", 0.902, 0.005)],
         heads=head("mrpc", ["different", "same"]),
     )
+
+
+def _downloads(hub: Any) -> None:
+    """Some weeks of downloads, more on working days."""
+    day = hub.clock().date()
+    with hub.runtime.database.writing() as session:
+        rows = session.scalars(select(Version).order_by(Version.id)).all()
+        for row in rows:
+            adapter = row.variant.adapter
+            for back in range(84):
+                when = day - timedelta(days=back)
+                busy = 1.0 if when.weekday() < WORKING_DAYS else 0.3
+                count = int(busy * (1 + (row.id * 7) % 13) * (1 - back / 120))
+                if count and (row.id + back) % 3:
+                    session.add(DownloadDay(version_id=row.id, day=when, count=count))
+                    adapter.downloads += count
+        indexing.refresh(session, sorted({row.variant.adapter_id for row in rows}))

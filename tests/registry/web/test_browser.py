@@ -8,20 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+from tests.registry.web.conftest import needs_browser
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+pytestmark = needs_browser
 PAGES = (
     "/",
     "/adapters",
@@ -36,14 +26,6 @@ PAGES = (
     "/adapters/emotion/goemotions@lab",
     "/adapters/hostile/text@eve",
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield started
-        started.close()
 
 
 @pytest.fixture
@@ -108,20 +90,20 @@ def test_filters_fold_out_without_script(plain: Page, address: str):
     choice.click()
 
     plain.wait_for_url("**/adapters?task=sentiment")
-    assert plain.locator(".found").inner_text() == "3 adapters"
+    assert plain.locator(".found").inner_text() == "8 adapters"
 
 
 def test_the_tabs_of_the_commands_work_without_script(plain: Page, address: str):
     plain.goto(address + "/adapters/sts/mrpc@ukp")
     shown = plain.locator(".get pre:visible")
-    assert shown.all_inner_texts() == ["adapterhub-client pull sts/mrpc@ukp"]
-
-    plain.get_by_text("This version :1").click()
     assert shown.all_inner_texts() == ["adapterhub-client pull sts/mrpc@ukp:1"]
+
+    plain.get_by_text("Newest", exact=True).click()
+    assert shown.all_inner_texts() == ["adapterhub-client pull sts/mrpc@ukp"]
 
     plain.get_by_role("radio", name="Command line").focus()
     plain.keyboard.press("ArrowRight")
-    assert 'hub.pull("sts/mrpc@ukp:1", base=model)' in shown.inner_text()
+    assert 'hub.pull("sts/mrpc@ukp", base=model)' in shown.inner_text()
     assert plain.locator(".copy-button:visible").count() == 0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapterhub_registry.web import svg
+from adapterhub_registry.web.charts import dots, strip, svg
 from adapterhub_registry.web.expression import Node, tree
 
 
@@ -36,7 +36,7 @@ def test_an_expression_is_a_tree_or_is_not_drawn(expression: str, node: Node | N
 
 
 @pytest.mark.parametrize(
-    ("dots", "ticks"),
+    ("rows", "ticks"),
     [
         pytest.param([(0.846, 0.002, [0.712])], (0.7, 0.75, 0.8, 0.85, 0.9), id="shares"),
         pytest.param([(93.1, None, [])], (80.0, 100.0), id="one value"),
@@ -45,8 +45,8 @@ def test_an_expression_is_a_tree_or_is_not_drawn(expression: str, node: Node | N
         pytest.param([(1e300, None, [])], (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), id="too large to draw"),
     ],
 )
-def test_a_scale_has_round_ends_around_every_value(dots, ticks):
-    scale = svg.scale([svg.Dot(*dot) for dot in dots])
+def test_a_scale_has_round_ends_around_every_value(rows, ticks):
+    scale = dots.scale([dots.Dot(*dot) for dot in rows])
 
     assert scale.ticks == pytest.approx(ticks)
 
@@ -54,10 +54,10 @@ def test_a_scale_has_round_ends_around_every_value(dots, ticks):
 @pytest.mark.parametrize("value", [0.0, 1e-300, -1e-12, 5e-324, 1e149, -1.7e308, 1e16 + 2])
 @pytest.mark.parametrize("std", [None, 0.0, 1e-9, 1e308])
 def test_any_number_can_be_drawn(value: float, std: float | None):
-    dot = svg.Dot(value, std, [value / 2, 1.0])
-    scale = svg.scale([dot])
+    dot = dots.Dot(value, std, [value / 2, 1.0])
+    scale = dots.scale([dot])
 
-    drawn = svg.dot_plot(dot, scale) + svg.axis(scale)
+    drawn = dots.dot_plot(dot, scale) + dots.axis(scale)
 
     assert "nan" not in drawn
     assert "inf%" not in drawn
@@ -65,13 +65,13 @@ def test_any_number_can_be_drawn(value: float, std: float | None):
 
 
 def test_places_grow_with_values_and_stay_inside():
-    scale = svg.scale([svg.Dot(0.5, None, [0.9])])
+    scale = dots.scale([dots.Dot(0.5, None, [0.9])])
 
     places = [float(scale.place(value).rstrip("%")) for value in (-1, 0.5, 0.7, 0.9, 7)]
 
     assert places == sorted(places)
-    assert places[0] == 4.0
-    assert places[-1] == 96.0
+    assert places[0] == 0.0
+    assert places[-1] == 100.0
 
 
 def test_text_in_a_drawing_is_escaped():
@@ -81,9 +81,9 @@ def test_text_in_a_drawing_is_escaped():
 def test_two_fingerprints_look_different_and_one_always_the_same():
     first, second = "sha256:" + "0123456789abcdef" * 4, "sha256:" + "fedcba9876543210" * 4
 
-    drawn, other, none, odd = map(svg.strip, (first, second, None, "no digest <at all>"))
+    drawn, other, none, odd = map(strip.strip, (first, second, None, "no digest <at all>"))
 
-    assert drawn == svg.strip(fingerprint=first)
+    assert drawn == strip.strip(fingerprint=first)
     assert drawn != other
     assert drawn.count("M") == odd.count("M") == 16
     assert "<line" in none

@@ -1,11 +1,14 @@
 """No link leads nowhere."""
 
+import gzip
 from collections import deque
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from tests.registry.conftest import Hub
 from tests.registry.web.document import Page
+
+from adapterhub_registry.web import assets
 
 FILTERS = 2
 LARGEST_PAGE = 60_000
@@ -28,7 +31,7 @@ def crawled(catalogue: Hub) -> dict[str, Page | None]:
         response = hub.client.get(path, headers={"Accept": "text/html"}, buffered=True)
         assert response.status_code == 200, path
         found[path] = None
-        if response.mimetype != "text/html" or path == "/docs/api":
+        if response.mimetype != "text/html":
             continue
         assert len(response.data) <= LARGEST_PAGE, path
         page = found[path] = Page(response.text)
@@ -74,6 +77,33 @@ def test_static_files_are_kept_for_good_under_the_hash_of_their_content(catalogu
     assert catalogue.client.get("/static/%2e%2e/pages.py").status_code == 404
 
 
-def test_the_script_stays_small(catalogue: Hub):
-    assert len(catalogue.client.get("/static/copy.js", buffered=True).data) <= LARGEST_SCRIPT
+def test_all_script_together_stays_small(catalogue: Hub):
+    """As it travels: packed, which every browser takes."""
+    scripts = [path.name for path in assets.FOLDER.glob("*.js")]
+
+    sent = 0
+    for name in scripts:
+        packed = catalogue.client.get(f"/static/{name}", headers={"Accept-Encoding": "gzip"})
+        plain = catalogue.client.get(f"/static/{name}")
+        assert gzip.decompress(packed.data) == plain.data
+        assert packed.headers["ETag"] != plain.headers["ETag"]
+        sent += len(packed.data)
+
+    assert len(scripts) == 2
+    assert sent <= LARGEST_SCRIPT
+
+
+def test_the_icon_is_where_browsers_look(catalogue: Hub):
     assert catalogue.client.get("/favicon.ico", buffered=True).mimetype == "image/svg+xml"
+
+
+def test_fonts_are_kept_for_good_since_their_names_have_their_version(catalogue: Hub):
+    page = Page(catalogue.client.get("/").text)
+
+    fonts = [each["href"] for each in page.all("link", rel="preload")]
+    styles = catalogue.client.get("/static/site.css").text
+    assert len(fonts) == 2
+    for address in fonts:
+        response = catalogue.client.get(address)
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert address.removeprefix("/static/") in styles

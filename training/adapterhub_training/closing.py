@@ -23,7 +23,7 @@ LONGEST_SHOWN = 400
 """letters of an example's text"""
 LOOKED_AT = 512
 """units of the split that attention is measured on"""
-EMBEDDED = 1000
+EMBEDDED = 500
 """training texts that are embedded"""
 TIMED = 32
 """texts of the batch that is timed"""

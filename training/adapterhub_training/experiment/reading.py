@@ -1,9 +1,11 @@
 """From TOML to structs and back.
 
 Paths in the file are relative to the file; paths given on the command line are relative to the working directory.
+`$NAME` in a path is the variable of the environment.
 """
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Sequence
@@ -121,6 +123,13 @@ def _each(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _anchored(value: str, folder: Path, *, only_paths: bool = False) -> str:
+    value = os.path.expandvars(value)
+    if unset := re.search(r"\$(\w+|\{\w+\})", value):
+        name = unset[1].strip("{}")
+        raise BadExperiment(
+            f"`{value}` needs the variable `{name}` of the environment, which is not set.",
+            hint=f"for example `{name}=/folder adapterhub-train run FILE`",
+        )
     path = folder / Path(value).expanduser()
     if value.startswith((PACKAGE, DATASETS)) or not (only_paths or path.is_dir()):
         return value

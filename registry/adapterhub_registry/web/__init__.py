@@ -1,10 +1,12 @@
 """The pages of the catalogue."""
 
 from flask import Flask
+from jinja2 import ChoiceLoader, FileSystemLoader
 
 from adapterhub_client import names
-from adapterhub_registry.web import assets, browser, page, problem, text, views
-from adapterhub_registry.web.charts import bars, heat, strip
+from adapterhub_client.charts import TEMPLATES, bars, heat, text
+from adapterhub_registry.web import assets, browser, page, problem, views
+from adapterhub_registry.web.charts import strip
 from adapterhub_registry.web.shown import listing
 
 
@@ -14,6 +16,9 @@ def register(app: Flask) -> None:
     app.register_blueprint(assets.blueprint)
     app.register_blueprint(views.blueprint)
     problem.register(app)
+    app.jinja_env.loader = ChoiceLoader(
+        [app.create_global_jinja_loader(), FileSystemLoader(TEMPLATES)]
+    )
     app.jinja_env.filters.update(text.FILTERS, measured_as=listing.metric_of)
     app.jinja_env.globals.update(
         asset=assets.address,

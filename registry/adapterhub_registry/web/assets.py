@@ -11,9 +11,13 @@ from flask import Blueprint, Response, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.security import safe_join
 
+from adapterhub_client.charts import LOOK
+
 FOLDER = Path(__file__).with_name("static")
 _FOREVER = "public, max-age=31536000, immutable"
 _HASH_DIGITS = 16
+_STYLE = "site.css"
+"""sent as one file with the look that the trainer's pages share"""
 _FONTS = "fonts/"
 """their names have their version, since a stylesheet cannot know their hash"""
 _PACKED = frozenset(["text/css", "text/javascript", "image/svg+xml"])
@@ -63,6 +67,8 @@ def _asset(filename: str) -> Asset:
     if place is None or not Path(place).is_file():
         raise NotFound
     content = Path(place).read_bytes()
+    if filename == _STYLE:
+        content = LOOK.read_bytes() + content
     kind = mimetypes.guess_type(filename)[0] or "application/octet-stream"
     is_text = kind.startswith("text/")
     return Asset(

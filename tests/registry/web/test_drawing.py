@@ -2,7 +2,8 @@
 
 import pytest
 
-from adapterhub_registry.web.charts import dots, strip, svg
+from adapterhub_client.charts import dots, svg
+from adapterhub_registry.web.charts import strip
 from adapterhub_registry.web.expression import Node, tree
 
 

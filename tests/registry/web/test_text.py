@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from adapterhub_registry.web import text
+from adapterhub_client.charts import text
 
 
 @pytest.mark.parametrize(

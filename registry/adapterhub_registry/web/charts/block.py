@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import drawing, element
+from adapterhub_client.charts.svg import drawing, element
 
 _WIDTH, _HEIGHT = 264, 332
 _MIDDLE = 132.0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import drawing, element, shortened
+from adapterhub_client.charts.svg import drawing, element, shortened
 
 _WIDTH, _HEIGHT, _STEP = 210, 42, 54
 _GAP = 64

@@ -4,7 +4,7 @@ import hashlib
 
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import Attribute, drawing, element
+from adapterhub_client.charts.svg import Attribute, drawing, element
 
 _BARS = 16
 _HEX = frozenset("0123456789abcdef")

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from adapterhub_client import names, wire
+from adapterhub_client.charts import bars, reported
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import VersionNotFound
 from adapterhub_registry.models import Version
@@ -25,12 +26,11 @@ from adapterhub_registry.service.kept import Kept
 from adapterhub_registry.service.resolution import Wanted, find
 from adapterhub_registry.storage import BlobMissing
 from adapterhub_registry.web import expression, markdown
-from adapterhub_registry.web.charts import bars
-from adapterhub_registry.web.shown import changes, measured, reads, relatives, training
+from adapterhub_registry.web.shown import changes, measured, reads, relatives
 
 _CARDS = ("readme.md", "model_card.md")
 _CARD_KEPT: Kept[str] = Kept(64)
-_CHARTS_KEPT: Kept[training.Charts] = Kept(64)
+_CHARTS_KEPT: Kept[reported.Charts] = Kept(64)
 _WEEKS = 12
 _CHANGES = 8
 _METRICS = 40
@@ -94,7 +94,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     subject: Subject
     aliases: dict[str, list[str]]
     groups: list[measured.Group]
-    report: training.Charts | None
+    report: reported.Charts | None
     parameters: int | None
     pulls: Pulls
     tree: expression.Node | None
@@ -184,10 +184,10 @@ def _chosen(
     return found[0]
 
 
-def _charts(manifest: wire.Manifest, report: wire.Report) -> training.Charts:
+def _charts(manifest: wire.Manifest, report: wire.Report) -> reported.Charts:
     """The drawings of a report; what takes longest of the page is drawn once."""
     file = next(each for each in manifest.files if each.path == wire.REPORT_FILE)
-    return _CHARTS_KEPT.get(file.sha256, lambda: training.charts(report))
+    return _CHARTS_KEPT.get(file.sha256, lambda: reported.charts(report))
 
 
 def _parameters(report: wire.Report | None, weights: Sequence[Weights]) -> int | None:

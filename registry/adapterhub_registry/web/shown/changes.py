@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from adapterhub_client import wire
-from adapterhub_registry.web.text import compact, number, size
+from adapterhub_client.charts.text import compact, number, size
 
 Kind = Literal["better", "worse", "added", "changed", "removed"]
 

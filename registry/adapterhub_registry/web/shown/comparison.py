@@ -9,14 +9,12 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
+from adapterhub_client.charts import dots, reported, text
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import RegistryError
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import evaluation, headers
 from adapterhub_registry.service.resolution import parsed
-from adapterhub_registry.web import text
-from adapterhub_registry.web.charts import dots
-from adapterhub_registry.web.shown import training
 from adapterhub_registry.web.shown.adapter import Among, Subject, subject
 from adapterhub_registry.web.shown.reads import Measured
 
@@ -30,7 +28,7 @@ class Column(msgspec.Struct, frozen=True):
     of: Subject
     report: wire.Report | None
     parameters: int | None
-    attention: training.Attention | None
+    attention: reported.Attention | None
     without: str
     """the address without it"""
 
@@ -102,7 +100,7 @@ def address(references: Iterable[str]) -> str:
 def _column(runtime: Runtime, name: str, of: Subject, wanted: Sequence[str]) -> Column:
     report = evaluation.report(runtime.store, of.manifest)
     cost = report.cost if report else None
-    attention = training.attention(report.attention) if report and report.attention else None
+    attention = reported.attention(report.attention) if report and report.attention else None
     return Column(
         of=of,
         report=report,

@@ -5,10 +5,10 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
+from adapterhub_client.charts import dots
 from adapterhub_registry.errors import VersionNotFound
 from adapterhub_registry.service import distance
 from adapterhub_registry.storage import BlobStore
-from adapterhub_registry.web.charts import dots
 from adapterhub_registry.web.shown import changes, reads
 from adapterhub_registry.web.shown.adapter import Subject
 

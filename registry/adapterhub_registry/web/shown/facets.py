@@ -3,11 +3,11 @@
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
+from adapterhub_client.charts.text import number
 from adapterhub_registry.service import faceting
 from adapterhub_registry.service.search import Looked, Search
 from adapterhub_registry.web.shown import listing
 from adapterhub_registry.web.shown.listing import Choice, Facet, url
-from adapterhub_registry.web.text import number
 
 _TITLES = {
     "task": "Task",

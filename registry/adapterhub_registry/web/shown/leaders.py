@@ -8,10 +8,10 @@ from markupsafe import Markup
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
+from adapterhub_client.charts import curves, dots
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.service import boards
 from adapterhub_registry.service.places import Page
-from adapterhub_registry.web.charts import curves, dots
 from adapterhub_registry.web.shown import listing
 
 _FIRST = 5

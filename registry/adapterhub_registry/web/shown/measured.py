@@ -6,8 +6,8 @@ import msgspec
 from markupsafe import Markup
 
 from adapterhub_client import wire
-from adapterhub_registry.web.charts import dots
-from adapterhub_registry.web.charts.svg import Scale
+from adapterhub_client.charts import dots
+from adapterhub_client.charts.svg import Scale
 from adapterhub_registry.web.shown.reads import Measured
 
 _PERCENT = 100.0

@@ -6,9 +6,9 @@ import msgspec
 from markupsafe import Markup
 
 from adapterhub_client import wire
+from adapterhub_client.charts.text import short
 from adapterhub_registry.web.charts.lineage import Box, lineage
 from adapterhub_registry.web.page import adapter_path
-from adapterhub_registry.web.text import short
 
 _DRAWN = 8
 

@@ -3,13 +3,13 @@
 from flask import Response, request
 
 from adapterhub_client import wire
+from adapterhub_client.charts import reported
 from adapterhub_registry.errors import RegistryError
 from adapterhub_registry.request import runtime, session, viewer
 from adapterhub_registry.service import evaluation, trial
 from adapterhub_registry.service.resolution import parsed
 from adapterhub_registry.service.trial import CannotBeTried
 from adapterhub_registry.web.page import blueprint, unkept
-from adapterhub_registry.web.shown import training
 from adapterhub_registry.web.shown.adapter import Among, Subject, subject
 
 _HELPLESS = (401, 403, 404, 410, 500)
@@ -50,7 +50,7 @@ def _page(
     attention = None
     if tried is not None and tried.attention:
         found = wire.Attention(members=tried.members, layers=tried.attention)
-        attention = training.attention(found)
+        attention = reported.attention(found)
     response = unkept(
         "try.html",
         status=refused.status if refused else 200,

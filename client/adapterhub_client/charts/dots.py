@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import Scale, drawing, element, percent
-from adapterhub_registry.web.charts.svg import scale as rounded
-from adapterhub_registry.web.text import number
+from adapterhub_client.charts.svg import Scale, drawing, element, percent
+from adapterhub_client.charts.svg import scale as rounded
+from adapterhub_client.charts.text import number
 
 _ROOM = 3
 """deviations that a scale leaves on both sides of a value, so that a lone one does not fill it"""

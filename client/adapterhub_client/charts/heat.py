@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import drawing, element
+from adapterhub_client.charts.svg import drawing, element
 
 TONES = 8
 _FAINT = 0.02

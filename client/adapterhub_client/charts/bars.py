@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import drawing, element, percent
+from adapterhub_client.charts.svg import drawing, element, percent
 
 _HEIGHT = 32
 

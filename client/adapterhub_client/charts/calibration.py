@@ -6,7 +6,7 @@ from math import sqrt
 from markupsafe import Markup
 
 from adapterhub_client import wire
-from adapterhub_registry.web.charts.svg import drawing, element
+from adapterhub_client.charts.svg import drawing, element
 
 _SIDE, _LEFT, _TOP = 180.0, 34.0, 8.0
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

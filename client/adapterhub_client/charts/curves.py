@@ -6,7 +6,7 @@ from itertools import pairwise
 import msgspec
 from markupsafe import Markup
 
-from adapterhub_registry.web.charts.svg import Scale, drawing, element, scale
+from adapterhub_client.charts.svg import Scale, drawing, element, scale
 
 _TOP, _HEIGHT, _FOOT = 8, 150, 20
 _LEFT = 34

@@ -6,7 +6,7 @@ import msgspec
 from markupsafe import Markup
 
 from adapterhub_client import wire
-from adapterhub_registry.web.charts import calibration, curves, dots, heat
+from adapterhub_client.charts import calibration, curves, dots, heat
 
 _MATRIX = 12
 """labels up to which a confusion matrix is a table that can be read"""

@@ -59,6 +59,15 @@ def test_data_is_found_beside_the_file(file, tmp_path):
     assert experiment.read(file).task.data == str(tmp_path / "data" / "cb")
 
 
+def test_a_path_may_name_a_variable_of_the_environment(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA", str(tmp_path))
+    assert experiment.read(file, ["task.data=$DATA/moods"]).task.data == str(tmp_path / "moods")
+
+    monkeypatch.delenv("DATA")
+    with pytest.raises(BadExperiment, match="`DATA` of the environment, which is not set"):
+        experiment.read(file, ["task.data=${DATA}/moods"])
+
+
 def test_the_run_goes_to_the_working_directory_unless_the_file_says_where(file, tmp_path):
     assert experiment.read(file).output.folder == str(Path("runs/cb").absolute())
 

@@ -1,11 +1,12 @@
 """Several runs from one file: what they are, that they go on, what the tables say."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from adapterhub_training import experiment, run, significance, study, tables
+from adapterhub_training import experiment, page, run, significance, study, tables
 from adapterhub_training.errors import BadExperiment, Interrupted, NotARun
 from adapterhub_training.progress import Quiet
 from adapterhub_training.run import Around
@@ -251,3 +252,47 @@ def test_a_finished_run_is_not_run_again(two_tasks, monkeypatch):
     monkeypatch.setattr(run, "run", lambda *_, **__: pytest.fail("it was run again"))
 
     assert len(study.run(several, around())) == 6
+
+
+def test_a_page_shows_every_run_of_a_study_and_needs_nothing_beside_it(two_tasks, tmp_path):
+    several = read(two_tasks, WAYS)
+    study.run(several, around())
+
+    place = page.write([tmp_path / "run"])
+
+    text = place.read_text()
+    assert place == tmp_path / "run" / "report.html"
+    assert "src=" not in text
+    assert "<link" not in text
+    anchors = re.findall(r'href="#([^"]+)"', text)
+    assert len(anchors) == len(several.items) == 6
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(anchors) <= set(ids)
+    assert text.count("Attention of the fusion") == 2
+    _, results = study.results(several)[0]
+    assert f"{results.mean['accuracy']:.3f}" in text
+    assert "| task | head | single | fusion |" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_a_page_of_runs_made_apart_says_how_they_differ(two_tasks, tmp_path):
+    study.run(read(two_tasks, WAYS), around())
+    folders = [tmp_path / "run" / way / "moods" for way in ("head", "single")]
+
+    text = page.write(folders, tmp_path / "compared.html").read_text()
+
+    assert re.search(r"points to head/moods, p 0\.\d{3}", text)
+
+
+def test_hostile_names_are_text_on_a_page(experiment_file, moods, tmp_path):
+    for path in moods.iterdir():
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [{**row, "label": f"<script>{row['label']}</script>"} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    wanted = experiment.read(experiment_file, ["training.epochs=1"])
+    run.run(wanted, Quiet())
+
+    text = page.write([tmp_path / "run"]).read_text()
+
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text

@@ -27,6 +27,7 @@ for command in (
     using.prune,
     using.export_onnx,
     telling.compare,
+    telling.report,
     telling.recommend,
 ):
     main.add_command(command)

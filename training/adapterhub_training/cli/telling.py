@@ -26,6 +26,17 @@ def compare(folders: tuple[Path, ...], *, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("folders", metavar="RUN...", nargs=-1, required=True, type=FOLDER)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="the page")
+def report(folders: tuple[Path, ...], output: Path | None) -> None:
+    """Make one HTML page of runs, or of a study: tables, curves, confusion, calibration, attention, differences."""
+    from adapterhub_training import page
+
+    place = page.write([folder.absolute() for folder in folders], output)
+    click.echo(str(place))
+
+
+@click.command()
 @click.argument("data", metavar="DATA")
 @click.argument("places", metavar="[ADAPTER]...", nargs=-1)
 @click.option("--base", required=True, help="a folder, `package:NAME`, or a name on a hub")

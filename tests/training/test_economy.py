@@ -65,6 +65,17 @@ def test_seeds_go_together_by_themselves_only_where_that_changes_nothing(train):
     assert not train(*settings, "training.dropout=true", overwrite=True).choices.gang
 
 
+def test_seeds_go_one_by_one_where_a_batch_keeps_a_cpu_busy(train, monkeypatch):
+    monkeypatch.setattr(economy, "CACHED_BYTES", 1)
+    settings = ["training.seeds=[1, 2]", "training.epochs=1"]
+
+    choices = train(*settings).choices
+
+    assert not choices.gang
+    assert "large enough to keep this CPU busy" in choices.reasons[0]
+    assert train(*settings, "training.gang=yes", overwrite=True).choices.gang
+
+
 def test_seeds_that_cannot_go_together_are_refused_where_that_is_asked_for(train):
     with pytest.raises(BadExperiment, match="only adapters can be stacked"):
         train("training.seeds=[1, 2]", "training.gang=yes", "method={mode='head'}")

@@ -80,7 +80,7 @@ def plan(experiment: Experiment, shop: Workshop | None = None) -> Plan:
     ready = prepare(experiment, shop or Workshop())
     experiment, lessons, base = ready
     tasks, seeds = workshop.datasets(lessons), experiment.training.seeds
-    together, reason = economy.gang(experiment, lessons, ALONE)
+    together, reason = economy.gang(experiment, lessons, base, ALONE)
     torch.manual_seed(seeds[0])
     with building.prepared(base, experiment, tasks, seeds if together else seeds[:1]) as subject:
         lower, why = economy.worth_keeping(subject, experiment, lessons)

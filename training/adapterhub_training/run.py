@@ -142,7 +142,7 @@ def prepare(experiment: Experiment, shop: Workshop) -> Ready:
 def _train_all(ready: Ready, folder: Path, around: Around, tracker: Tracker) -> dict[int, Kept]:
     """Train every seed that is not done yet."""
     seeds = ready.experiment.training.seeds
-    together, reason = economy.gang(ready.experiment, ready.lessons, around.world)
+    together, reason = economy.gang(*ready, around.world)
     groups = [seeds] if together else [(seed,) for seed in seeds]
     for group in groups:
         if all(_kept(folder, seed) for seed in group):

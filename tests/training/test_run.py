@@ -156,6 +156,13 @@ def test_several_seeds_give_mean_and_spread_and_keep_the_best(train):
     assert selected[results.best_seed] == max(selected.values())
 
 
+def test_the_size_on_disk_is_that_of_the_weights_that_are_kept(train, tmp_path):
+    results = train("training.seeds=[1, 2, 3]", "training.epochs=1")
+
+    kept = (tmp_path / "run").rglob("*.safetensors")
+    assert results.extra.file_bytes == sum(path.stat().st_size for path in kept)
+
+
 def test_the_saved_adapter_predicts_as_the_best_seed_did(train, tmp_path):
     results = train("training.seeds=[1, 2]")
 

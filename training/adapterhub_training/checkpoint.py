@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+STATE = "state"
+"""the folder of a run that has what it takes to go on; gone once the run is complete"""
 FILE = "checkpoint.safetensors"
 FACTS = "facts"
 

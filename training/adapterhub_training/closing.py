@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adapterhub_training import batches, learner
+from adapterhub_training import batches, checkpoint, learner
 from adapterhub_training.batches import Split
 from adapterhub_training.experiment import Training
 from adapterhub_training.kinds import Kind, Prediction
@@ -46,10 +46,16 @@ def measure(subject: Subject, lesson: Lesson, settings: Training, folder: Path) 
         pruning=tuple(pruning(subject, lesson, settings)) if fusions else (),
         examples=tuple(examples(subject, lesson, settings)),
         embedding=tuple(round(float(value), 5) for value in vector),
-        file_bytes=sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
+        file_bytes=sum(path.stat().st_size for path in _weights(folder)),
     )
     subject.adapted.deactivate()
     return extra
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of a run's weights; not what it needs to go on after a crash."""
+    found = folder.rglob("*.safetensors")
+    return [path for path in found if checkpoint.STATE not in path.relative_to(folder).parts]
 
 
 def latency(subject: Subject, task: str, split: Split) -> tuple[float, str]:

@@ -55,7 +55,6 @@ from adapterhub_training.world import ALONE, World, same_everywhere
 EXPERIMENT_FILE = "run.toml"
 RESULTS_FILE = "results.json"
 LOG_FILE = "log.jsonl"
-STATE = "state"
 MARK = "of"
 """what of the state says which experiment it is of, and which data"""
 SCORES = "scores of "
@@ -161,7 +160,7 @@ def _train(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Train one seed, or several in one pass, and keep what they reached."""
     experiment, lessons, base = ready
-    world, display, state = around.world, around.display, folder / STATE
+    world, display, state = around.world, around.display, folder / checkpoint.STATE
     tasks = workshop.datasets(lessons)
     torch.manual_seed(seeds[0])
     with building.prepared(base, experiment, tasks, seeds) as subject:
@@ -288,7 +287,7 @@ def _close(
         _put(folder / RESULTS_FILE, msgspec.json.encode(document))
     else:
         write_results(folder, found[0])
-    shutil.rmtree(folder / STATE, ignore_errors=True)
+    shutil.rmtree(folder / checkpoint.STATE, ignore_errors=True)
     return found
 
 
@@ -436,12 +435,12 @@ def _keep(
 
 
 def _kept(folder: Path, seed: int) -> Kept | None:
-    path = folder / STATE / f"seed-{seed}.json"
+    path = folder / checkpoint.STATE / f"seed-{seed}.json"
     return msgspec.json.decode(path.read_bytes(), type=Kept) if path.is_file() else None
 
 
 def _weights(folder: Path, seed: int) -> dict[str, Tensor]:
-    return load_file(folder / STATE / f"seed-{seed}.safetensors")
+    return load_file(folder / checkpoint.STATE / f"seed-{seed}.safetensors")
 
 
 def _load(subject: Subject, state: Mapping[str, Tensor], seed: int) -> None:
@@ -469,14 +468,14 @@ def _begin(folder: Path, ready: Ready, *, overwrite: bool) -> None:
     """
     text = experiments.encode(ready.experiment)
     digests = "".join(f"# {l.name}: {l.dataset.digest}\n" for l in ready.lessons)  # noqa: E741
-    path, mark = folder / EXPERIMENT_FILE, folder / STATE / MARK
+    path, mark = folder / EXPERIMENT_FILE, folder / checkpoint.STATE / MARK
     if mark.is_file() and path.is_file() and not (folder / RESULTS_FILE).is_file():
         if mark.read_text(encoding="utf-8") == text + digests:
             return
         if not overwrite:
             raise RunExists(folder, unfinished=True)
     _clear(folder)
-    (folder / STATE).mkdir(parents=True, exist_ok=True)
+    (folder / checkpoint.STATE).mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     mark.write_text(text + digests, encoding="utf-8")
 
@@ -494,7 +493,7 @@ def _clear(folder: Path) -> None:
     """Delete a run; killed on the way, it leaves a run that was never finished."""
     for name in (RESULTS_FILE, *writing.FILES, SCORES_FILE, LOG_FILE):
         (folder / name).unlink(missing_ok=True)
-    for name in ("adapter", "fusion", "head", "model", "base", TASKS, STATE):
+    for name in ("adapter", "fusion", "head", "model", "base", TASKS, checkpoint.STATE):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / EXPERIMENT_FILE).unlink(missing_ok=True)
 

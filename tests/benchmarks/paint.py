@@ -4,8 +4,8 @@
 
 The database is that of `pages.py`, filled where it is empty. Each reading is a browser context of its own, so fonts,
 styles and script travel every time. What is measured is the largest contentful paint, from the start of the navigation,
-and the bytes of the page and of its scripts as they travelled (compressed). The kinds take turns, so that what else the
-machine does falls on all alike.
+and the bytes of the page and of its scripts as they travelled: scripts compressed, pages as they are, since compressing
+those is the proxy's part. The kinds take turns, so that what else the machine does falls on all alike.
 """
 
 import argparse

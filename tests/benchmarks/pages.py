@@ -11,6 +11,7 @@ asks for another adapter or another search, as far as there are others.
 """
 
 import argparse
+import logging
 import os
 import random
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import msgspec
+import structlog
 from sqlalchemy import select
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -64,24 +66,32 @@ def main() -> None:
     """Fill, serve, ask, print."""
     given = _arguments()
     with tempfile.TemporaryDirectory() as home:
-        environment = {
-            **os.environ,
-            "ADAPTERHUB_HOME": home,
-            "ADAPTERHUB_DATABASE_URL": given.database,
-            "ADAPTERHUB_SECRET_KEY": "benchmark",
-            "ADAPTERHUB_BLOBS": f"folder:{given.blobs or home + '/blobs'}",
-            "ADAPTERHUB_RATE_READ": "0",
-            "ADAPTERHUB_RATE_SEARCH": "0",
-            "ADAPTERHUB_RATE_WRITE": "0",
-            "ADAPTERHUB_TRY_SECONDS": "0",
-        }
-        asked = _prepare(environment, catalogue.Size(given.adapters, given.versions))
-        with served(environment, given.port):
+        settings = environment(given.database, home, given.blobs)
+        asked = prepare(settings, catalogue.Size(given.adapters, given.versions))
+        with served(settings, given.port):
             measured = _measure(Client(given.port), asked, given.requests)
     _print(measured)
 
 
-def _prepare(environment: dict[str, str], size: catalogue.Size) -> Asked:
+def environment(database: str, home: str, blobs: str | None) -> dict[str, str]:
+    """The settings of the server: no limits of rate, no trials."""
+    return {
+        **os.environ,
+        "ADAPTERHUB_HOME": home,
+        "ADAPTERHUB_DATABASE_URL": database,
+        "ADAPTERHUB_SECRET_KEY": "benchmark",
+        "ADAPTERHUB_BLOBS": f"folder:{blobs or home + '/blobs'}",
+        "ADAPTERHUB_RATE_READ": "0",
+        "ADAPTERHUB_RATE_SEARCH": "0",
+        "ADAPTERHUB_RATE_WRITE": "0",
+        "ADAPTERHUB_TRY_SECONDS": "0",
+    }
+
+
+def prepare(environment: dict[str, str], size: catalogue.Size) -> Asked:
+    """Fill the database where it is empty, and say what of it may be asked for."""
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    structlog.configure(wrapper_class=quiet)  # no line for each request that fills
     database = filled(environment, size)
     with database.reading() as session:
         has_sample = session.scalar(select(Adapter.id).where(Adapter.full_name.like("%@ukp")))

@@ -22,7 +22,9 @@ def test_an_experiment_can_be_run_on_the_data(file, monkeypatch):
     if study.is_study(tables):
         items = study.read(tables, str(file)).items
         tasks = [
-            msgspec.convert(task, experiment.Task) for item in items for task in item.tables["tasks"]
+            msgspec.convert(task, experiment.Task)
+            for item in items
+            for task in item.tables["tasks"]
         ]
     else:
         tasks = list(experiment.decode(tables, str(file)).tasks)

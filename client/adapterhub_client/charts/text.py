@@ -11,6 +11,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SPACES = re.compile(r"(\s+)")
 _BREAKS = re.compile(r"[^\s\w.:=]")
 """where browsers may break a word"""
+_JOINTS = re.compile(r"(?<=[._/])")
 _DIGEST_DIGITS = 12
 _MINUTE, _HOUR = 60, 3600
 _LARGE = 10
@@ -146,6 +147,19 @@ def compact(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
+def told(value: object) -> str:
+    """A detail of an event: digests by their first digits, lists as words."""
+    if isinstance(value, list):
+        return " ".join(map(told, value))
+    text = compact(value)
+    return short(text) if text.startswith("sha256:") else text
+
+
+def breaking(name: str) -> Markup:
+    """A name of parts, such as a tensor's, that may break after each."""
+    return Markup("<wbr>").join(part for part in _JOINTS.split(name) if part)
+
+
 def unbroken(text: str) -> Markup:
     """A command whose lines break only between its words; what is copied stays the same."""
     tokens = (
@@ -182,6 +196,8 @@ FILTERS = {
     "duration": duration,
     "short": short,
     "compact": compact,
+    "told": told,
+    "breaking": breaking,
     "unbroken": unbroken,
     "parts": parts,
 }

@@ -1,13 +1,15 @@
-"""One filled catalogue for all tests that only read, and one server on the loopback for the browser."""
+"""One filled catalogue for all tests that only read, one server on the loopback for the browser, and who watches it."""
 
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from flask import Flask
+from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy import select
 from tests.registry.conftest import Clock, Hub
 from tests.registry.web import sample
@@ -83,10 +85,35 @@ def license_anew(hub: Hub, digest: str, license_name: str) -> None:
 @pytest.fixture(scope="session")
 def address(catalogue) -> Iterator[str]:
     """The sample catalogue on a real socket."""
-    server = make_server("127.0.0.1", 0, catalogue.app, threaded=True)
+    with served(catalogue.app) as found:
+        yield found
+
+
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """An application on a socket of the loopback; gives its address."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def scripted(browser: Browser) -> Iterator[Page]:
+    """A page with script and a clipboard; whatever the browser complains about fails the test."""
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    yield from watched(context.new_page())
+    context.close()
+
+
+def watched(page: Page) -> Iterator[Page]:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    yield page
+    assert complaints == []

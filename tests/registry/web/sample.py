@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.registry.web import runs, tensors
 
 from adapterhub_client import names, wire
-from adapterhub_registry.models import DownloadDay, Version
+from adapterhub_registry.models import Adapter, DownloadDay, Variant, Version
 from adapterhub_registry.service import indexing, lifecycle
 from adapterhub_registry.service.token import viewer_of
 
@@ -507,10 +507,12 @@ def _fusions(hub: Any, token: str, lab: str) -> None:
 
 
 def _downloads(hub: Any) -> None:
-    """Some weeks of downloads, more on working days."""
+    """Some weeks of downloads of what is published here, more on working days."""
     day = hub.clock().date()
     with hub.runtime.database.writing() as session:
-        rows = session.scalars(select(Version).order_by(Version.id)).all()
+        ours = Adapter.full_name.like("%@ukp") | Adapter.full_name.like("%@lab")
+        versions = select(Version).where(Version.variant.has(Variant.adapter.has(ours)))
+        rows = session.scalars(versions.order_by(Version.id)).all()
         for row in rows:
             adapter = row.variant.adapter
             for back in range(84):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page
-from tests.registry.web.conftest import needs_browser
+from tests.registry.web.conftest import needs_browser, watched
 
 pytestmark = needs_browser
 PAGES = (
@@ -34,23 +34,6 @@ def plain(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 320, "height": 640}, java_script_enabled=False)
     yield from watched(context.new_page())
     context.close()
-
-
-@pytest.fixture
-def scripted(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    yield from watched(context.new_page())
-    context.close()
-
-
-def watched(page: Page) -> Iterator[Page]:
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("requestfailed", lambda request: complaints.append(request.url))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    yield page
-    assert complaints == []
 
 
 @pytest.mark.parametrize("path", PAGES)

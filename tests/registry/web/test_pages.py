@@ -197,6 +197,19 @@ def test_an_unknown_task_names_those_that_look_alike(catalogue: Hub):
     assert "/tasks/sentiment" in page.links
 
 
+def test_bases_of_one_name_are_told_apart(hub: Hub):
+    token, unnamed = hub.token("lab"), {**sample.BERT, "fingerprint": None}
+    sample.publish(hub, token, "nli/known@lab")
+    sample.publish(hub, token, "nli/imported@lab", base=unnamed)
+
+    facets = read(hub.client, "/adapters").all("span", class_="facet-label")
+    listed = read(hub.client, "/").all("svg", class_="strip")
+
+    named = {words(each.text) for each in facets if "bert" in each.text}
+    assert named == {f"bert-base-uncased {BERT[7:19]}", "bert-base-uncased no fingerprint"}
+    assert {each["class"] for each in listed} == {"strip", "strip blank"}
+
+
 def test_a_base_shows_what_fits_it(catalogue: Hub):
     page = read(catalogue.client, f"/bases/{sample.XLMR['fingerprint']}")
 

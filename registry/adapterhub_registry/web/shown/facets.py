@@ -1,9 +1,11 @@
 """The answers that narrow a list, each with how many adapters it leaves; those that are chosen stay to be undone."""
 
+from collections import Counter
+
 from sqlalchemy.orm import Session
 
 from adapterhub_client import wire
-from adapterhub_client.charts.text import number
+from adapterhub_client.charts.text import number, short
 from adapterhub_registry.service import faceting
 from adapterhub_registry.service.search import Looked, Search
 from adapterhub_registry.web.shown import listing
@@ -59,9 +61,11 @@ def _span(found: wire.MetricRange) -> str:
 
 def _facet(search: Search, counted: wire.Facet) -> Facet:
     now = getattr(search, counted.field)
+    named = Counter(each.label for each in counted.values)
     choices = [
         Choice(
             label=each.label or each.value,
+            aside=_fingerprint(each) if each.label and named[each.label] > 1 else "",
             url=url(search, **{counted.field: None if each.value == now else each.value}),
             value=each.value,
             adapters=each.adapters,
@@ -72,6 +76,11 @@ def _facet(search: Search, counted: wire.Facet) -> Facet:
     ]
     choices.sort(key=lambda choice: not choice.chosen)
     return Facet(counted.field, _TITLES[counted.field], choices[:_SHOWN])
+
+
+def _fingerprint(base: wire.FacetValue) -> str:
+    """What tells one base from another of its name."""
+    return short(base.value) if base.value != base.label else "no fingerprint"
 
 
 def _says_something(facet: Facet) -> bool:

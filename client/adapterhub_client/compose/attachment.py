@@ -25,6 +25,7 @@ from adapterhub_client.compose.heads import Head
 from adapterhub_client.compose.lookup import Heads, Lookup
 from adapterhub_client.compose.methods import method as methods
 from adapterhub_client.compose.methods import prefix
+from adapterhub_client.compose.pipelines import pipeline
 from adapterhub_client.compose.shelf import LoadedAdapter, LoadedFusion, Shelf
 from adapterhub_client.compose.sites.backbone import Backbone
 from adapterhub_client.compose.weights import adapterdrop, merging, pruning, pruningreport
@@ -447,6 +448,19 @@ class Adapted(nn.Module):
             CompositionError: It is being trained, or no inputs are named.
         """
         return exportable(self, names)
+
+    def pipeline(self, processor: Any, **options: Any) -> Any:  # noqa: ANN401 - transformers' own
+        """What is active as a `transformers.pipeline`, which one is told by the active head.
+
+            classify = adapted.pipeline(tokenizer)
+            classify(["a warm, funny film"])
+
+        ``processor`` is the tokenizer, or of images the image processor; options are those of the pipeline.
+
+        Raises:
+            CompositionError: No head is active, or several, or one of a kind that no pipeline is for.
+        """
+        return pipeline(self, processor, options)
 
     def attention(self) -> list[FusionWeights]:
         """What the active fusions attended to in the last batch, layer by layer."""

@@ -70,6 +70,7 @@ def prepared(
             dropout=settings.dropout,
             skip_layers=_skipped(experiment),
             compiled=settings.compile,
+            checkpointed=settings.gradient_checkpointing,
             streams=streams,
         )
     finally:
@@ -242,10 +243,28 @@ def _member(
         dataset = datasets[name]
         options = dataset.rules.head(dataset.labels) | head_options(experiment)
         adapted.add_head(head, **options)
+        if dataset.kind == "multilabel" and experiment.training.loss != "softmax":
+            _start_from_rates(adapted.heads[head].layers, dataset)
     if isinstance(method, FusionMethod):
         _start_from_own(adapted, str(compositions[task]), method)
     own = [p for p in adapted.parameters() if id(p) not in before]
     return Member(seed, compositions, heads, own)
+
+
+def _start_from_rates(layers: nn.Module, dataset: Dataset) -> None:
+    """Let a head begin with how often each label is given.
+
+    Of many labels nearly all are absent: from a bias of zero the first steps push every logit down with one gradient,
+    and small heads and adapters do not come back from there.
+
+    Source: Lin et al. 2017 (focal loss), section 3.3.
+    """
+    train = dataset.splits["train"]
+    counts = torch.tensor(dataset.rules.counts(train, len(dataset.labels)), dtype=torch.float32)
+    rates = (counts + 1) / (len(train) + 2)
+    last = [module for module in layers.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias.copy_(torch.logit(rates))
 
 
 def _make_trainable(adapted: Adapted, experiment: Experiment, members: Sequence[Member]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adapterhub_training import batches, checkpoint, learner
 from adapterhub_training.batches import Split
+from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import Training
 from adapterhub_training.kinds import Kind, Prediction
 from adapterhub_training.material import Lesson
@@ -30,32 +31,37 @@ TIMED = 32
 REPEATS = 7
 
 
-def measure(subject: Subject, lesson: Lesson, settings: Training, folder: Path) -> Extra:
-    """Measure a subject that is in its best state and written to a folder."""
+EXACT = Training(precision="float32")
+"""as whoever uses the weights will compute"""
+
+
+def measure(subject: Subject, lesson: Lesson, selected: Evaluation, folder: Path) -> Extra:
+    """Measure a subject that is in its best state and written to a folder; `selected`: on validation."""
     split = lesson.splits[lesson.dataset.reported]
     subject.eval()
     overhead, note = latency(subject, lesson.name, split)
     fusions = list(subject.adapted.fusions)
-    with torch.no_grad(), learner.precision(subject.device, settings):
+    with torch.no_grad():
         seen = attention(subject, lesson.name, split) if fusions else None
         vector = embedding(subject, lesson.splits["train"])
     extra = Extra(
         latency_overhead=overhead,
         latency_note=note,
         attention=seen,
-        pruning=tuple(pruning(subject, lesson, settings)) if fusions else (),
-        examples=tuple(examples(subject, lesson, settings)),
+        pruning=tuple(pruning(subject, lesson, selected)) if fusions else (),
+        examples=tuple(examples(subject, lesson, selected)),
         embedding=tuple(round(float(value), 5) for value in vector),
-        file_bytes=sum(path.stat().st_size for path in _weights(folder)),
+        file_bytes=weights_size(folder),
     )
     subject.adapted.deactivate()
     return extra
 
 
-def _weights(folder: Path) -> list[Path]:
-    """The files of a run's weights; not what it needs to go on after a crash."""
+def weights_size(folder: Path) -> int:
+    """The bytes of a run's weights; not of what it needs to go on after a crash."""
     found = folder.rglob("*.safetensors")
-    return [path for path in found if checkpoint.STATE not in path.relative_to(folder).parts]
+    own = (path for path in found if checkpoint.STATE not in path.relative_to(folder).parts)
+    return sum(path.stat().st_size for path in own)
 
 
 def latency(subject: Subject, task: str, split: Split) -> tuple[float, str]:
@@ -118,8 +124,12 @@ def attention(subject: Subject, task: str, split: Split) -> Attention:
     return Attention(members=names, layers=tuple(layers), tokens=tokens)
 
 
-def pruning(subject: Subject, lesson: Lesson, settings: Training) -> list[Pruned]:
-    """What the fusion of its m most attended members reaches, for every m, on the reported split."""
+def pruning(subject: Subject, lesson: Lesson, selected: Evaluation) -> list[Pruned]:
+    """What the fusion of its m most attended members reaches, for every m, on the reported split.
+
+    What is chosen on a split, such as thresholds, is what was chosen on validation.
+    """
+    clock = time.perf_counter if subject.device.type == "cuda" else time.process_time
     adapted, (member,) = subject.adapted, subject.members
     name, split = next(iter(adapted.fusions)), lesson.splits[lesson.dataset.reported]
     looked = looked_at(subject, lesson)
@@ -135,9 +145,11 @@ def pruning(subject: Subject, lesson: Lesson, settings: Training) -> list[Pruned
             compositions: dict[str, str | None] = {lesson.name: pruned.name}
             fewer = Member(member.seed, compositions, member.heads, [])
         subject.forget_composition()
-        began = time.perf_counter()
-        reached = learner.evaluate(subject, lesson, split, settings, ALONE, members=[fewer])[0]
-        seconds = time.perf_counter() - began
+        began = clock()
+        taken = learner.predict(subject, lesson.name, split, EXACT, ALONE, members=[fewer])[0]
+        seconds = clock() - began
+        labels = lesson.dataset.labels
+        reached = lesson.kind.evaluate(split.encoded, taken, labels, selected)
         whole = whole or seconds
         found.append(
             Pruned(
@@ -167,12 +179,12 @@ def pruned_name(keep: int) -> str:
     return f"kept-{keep}"
 
 
-def examples(subject: Subject, lesson: Lesson, settings: Training) -> list[Shown]:
+def examples(subject: Subject, lesson: Lesson, selected: Evaluation) -> list[Shown]:
     """The first few of the reported split, with what is predicted."""
     split = lesson.splits[lesson.dataset.reported]
     dataset, count = lesson.dataset, min(SHOWN, len(split))
-    taken = learner.predict(subject, lesson.name, split.first(count), settings, ALONE)[0]
-    told = lesson.kind.told(split.first(count).encoded, taken, dataset.labels)
+    taken = learner.predict(subject, lesson.name, split.first(count), EXACT, ALONE)[0]
+    told = lesson.kind.told(split.first(count).encoded, taken, dataset.labels, selected)
     asked = dataset.splits[dataset.reported][: len(told)]
     return [
         _shown(example.text, example.pair, lesson.kind, example.target, own, dataset.labels)

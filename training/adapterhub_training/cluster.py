@@ -8,6 +8,7 @@ from adapterhub_training import study as studies
 from adapterhub_training.errors import TrainingError
 from adapterhub_training.progress import Display, Quiet
 from adapterhub_training.study import Item, Study
+from adapterhub_training.workshop import Workshop
 
 
 def run(study: Study, address: str, display: Display, *, overwrite: bool = False) -> None:
@@ -27,7 +28,7 @@ def run(study: Study, address: str, display: Display, *, overwrite: bool = False
         ) from error
     ray.init(address=None if address == "local" else address, log_to_driver=False)
     try:
-        studies.write(study)
+        studies.begin(study, Workshop(), overwrite=overwrite)
         open_items = list(study.items)
         done: set[str] = set()
         running: dict[Any, Item] = {}
@@ -47,6 +48,7 @@ def run(study: Study, address: str, display: Display, *, overwrite: bool = False
                     raise TrainingError(f"{studies.title(item)}: {fault}")
                 done.add(item.folder)
                 display.say(f"[{len(done)}/{len(study.items)}] {studies.title(item)}")
+        studies.write(study)
     finally:
         ray.shutdown()
 
@@ -60,7 +62,7 @@ def _do(document: bytes, folder: str, overwrite: bool) -> str:  # noqa: FBT001  
 
     study = msgspec.json.decode(document, type=Study)
     item = next(each for each in study.items if each.folder == folder)
-    if not overwrite and runs.read_results(Path(item.folder)):
+    if runs.read_results(Path(item.folder)):
         return ""
     try:
         runs.run(studies.experiment_of(item, study), Quiet(), overwrite=overwrite)

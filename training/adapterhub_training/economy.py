@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from adapterhub_client import settings
+from adapterhub_client.formats.method import MethodConfig, PrefixTuning, Union, parse
 from adapterhub_training import activations, learner
 from adapterhub_training.activations import Lower
 from adapterhub_training.backbone import Backbone
@@ -43,6 +44,8 @@ def gang(
     obstacles = {
         "there is one seed": len(training.seeds) == 1,
         "only adapters can be stacked": not isinstance(experiment.method, AdapterMethod),
+        "the adapters have dropout, which each seed draws for itself": _draws(experiment),
+        "prefixes of several seeds are not exactly what each is alone": _has_prefixes(experiment),
         "masked words are drawn for each seed": lessons[0].kind.name == "masked_lm",
         "`compile` is on": training.compile,
         "several processes train": world.size > 1,
@@ -60,6 +63,23 @@ def gang(
     if training.gang == "auto" and _widest(experiment, lessons, base) > CACHED_BYTES:
         return (False, "one seed after the other: a batch is large enough to keep this CPU busy")
     return (True, f"{len(training.seeds)} seeds in one pass")
+
+
+def _draws(experiment: Experiment) -> bool:
+    """Whether adapters draw random numbers of their own."""
+    return any(getattr(part, "dropout", 0.0) > 0 for part in _methods(experiment))
+
+
+def _has_prefixes(experiment: Experiment) -> bool:
+    return any(isinstance(part, PrefixTuning) for part in _methods(experiment))
+
+
+def _methods(experiment: Experiment) -> list[MethodConfig]:
+    method = experiment.method
+    if not isinstance(method, AdapterMethod):
+        return []
+    config = parse(method.config)
+    return list(config.configs) if isinstance(config, Union) else [config]
 
 
 def _widest(experiment: Experiment, lessons: Sequence[Lesson], base: Backbone) -> int:

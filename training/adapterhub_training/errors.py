@@ -8,6 +8,7 @@ HubError (of the client)
     ├── MemberChanged        65   a member of the run's fusion has other weights now
     ├── NotARun              66   the folder holds no finished run
     ├── RunExists            73   the folder holds another run already
+    ├── StudyChanged         73   a run of the study was made with other settings or data
     ├── NotTheSame            70   an exported file computes something else
     ├── Interrupted           75   it was stopped in time, and goes on when it is run again
     └── Diverged             70   the loss is no number any more
@@ -92,6 +93,19 @@ class RunExists(TrainingError):
             if unfinished
             else f"'{folder}' is not empty.",
             hint="choose another folder with `--output`, or replace the run in it with `--overwrite`",
+        )
+        self.folder = folder
+
+
+class StudyChanged(TrainingError):
+    """A run of the study was made with other settings or other data than it would be now."""
+
+    exit_code = 73
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(
+            f"'{folder}' was made with other {what} than it would be now.",
+            hint="choose another folder with `--output`, or do all runs again with `--overwrite`",
         )
         self.folder = folder
 

@@ -12,7 +12,8 @@ LONGEST_CURVE = 200
 def report(results: Results, baselines: tuple[wire.Baseline, ...] = ()) -> wire.Report:
     """The content of `report.json`."""
     best, extra = results.best.reported, results.extra
-    thresholds = best.thresholds or (None,) * len(best.classes)
+    has_thresholds = len(best.thresholds) == len(best.classes)
+    thresholds = best.thresholds if has_thresholds else (None,) * len(best.classes)
     return wire.Report(
         kind=results.kind,
         metric=results.metric,

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import torch
 
+from adapterhub_training import backbone
 from adapterhub_training.batches import Split
 from adapterhub_training.errors import NotTheSame, TrainingError
 from adapterhub_training.kinds import Limits
@@ -22,7 +23,7 @@ OPSET = 18
 CLOSE = 1e-4
 """how much an output may differ at most"""
 SHAPES = ((1, 5), (3, 17), (8, 64))
-"""texts and tokens that the file is tried with, beside texts of the data"""
+"""texts and tokens that the file is tried with, beside texts of the data; no more tokens than the base reads"""
 TRIED = 8
 
 
@@ -67,7 +68,8 @@ def export(model: Model, path: Path) -> Exported:
     try:
         _write(module, example, names, outputs, part, _facts(model))
         session = onnxruntime.InferenceSession(str(part), providers=["CPUExecutionProvider"])
-        tried = list(_tried(example, names, model.base.tokenizer.vocab_size))
+        longest = backbone.positions(model.base.model)
+        tried = list(_tried(example, names, model.base.tokenizer.vocab_size, longest))
         worst = max(_difference(module, session, names, inputs) for inputs in tried)
         if not worst <= CLOSE:
             raise NotTheSame(worst)
@@ -132,13 +134,14 @@ def _inputs(split: Split, names: list[str]) -> tuple[torch.Tensor, ...]:
 
 
 def _tried(
-    example: tuple[torch.Tensor, ...], names: list[str], vocabulary: int
+    example: tuple[torch.Tensor, ...], names: list[str], vocabulary: int, longest: int | None
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """The example, and made-up texts of other shapes with padding."""
     yield example
     chance = torch.Generator().manual_seed(0)
     between = example[0].shape[1:-1]
-    for count, length in SHAPES:
+    for count, tokens in SHAPES:
+        length = min(tokens, longest or tokens)
         shape = (count, *between, length)
         ids = torch.randint(vocabulary // 2, vocabulary, shape, generator=chance)
         mask = torch.ones_like(ids)

@@ -17,6 +17,7 @@ from adapterhub_training.significance import Difference
 from adapterhub_training.study import Study
 
 PAGE_FILE = "report.html"
+SEVERAL_FILE = "compared.html"
 OWN_TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -57,7 +58,7 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 def write(folders: Sequence[Path], output: Path | None = None) -> Path:
-    """Make a page of runs, or of a study, and say where it is: in the first folder where nothing else is said.
+    """Make a page of a run or of a study in its folder, or of several runs in the working directory; say where it is.
 
     The tables of several runs are beside it as Markdown; a run alone has its `report.md` already.
 
@@ -67,7 +68,7 @@ def write(folders: Sequence[Path], output: Path | None = None) -> Path:
     only = folders[0]
     is_study = len(folders) == 1 and (only / studies.STUDY_FILE).is_file()
     study = studies.load(only) if is_study else studies.of_runs(folders)
-    place = output or only / PAGE_FILE
+    place = output or (only / PAGE_FILE if len(folders) == 1 else Path(SEVERAL_FILE))
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(html(study), encoding="utf-8")
     if len(study.items) > 1:

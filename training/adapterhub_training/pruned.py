@@ -22,7 +22,7 @@ def table(model: Model, around: Around) -> Results:
     """
     _fusion(model)
     lesson = run.prepare(model.experiment, around.shop).lessons[0]
-    found = closing.pruning(model.subject, lesson, model.experiment.training)
+    found = closing.pruning(model.subject, lesson, model.results.best.selected)
     extra = msgspec.structs.replace(model.results.extra, pruning=tuple(found))
     return msgspec.structs.replace(model.results, extra=extra)
 
@@ -86,6 +86,15 @@ def _write(
     fused = str(member.compositions[lesson.name])
     subject.adapted.save_fusion(fused, folder / "fusion", head=member.heads[lesson.name])
     result = msgspec.structs.replace(model.results.best, reported=reached)
+    kept = subject.adapted.fusions[fused].members
+    extra = msgspec.structs.replace(
+        model.results.extra,
+        attention=None,  # it was that of all members
+        pruning=tuple(each for each in model.results.extra.pruning if set(each.kept) <= set(kept)),
+        latency_overhead=None,
+        latency_note="",
+        file_bytes=closing.weights_size(folder),
+    )
     found = msgspec.structs.replace(
         model.results,
         method=building.method_name(asked),
@@ -93,11 +102,8 @@ def _write(
         best_seed=result.seed,
         mean=dict(reached.values),
         std=dict.fromkeys(reached.values),
-        members={
-            n: d
-            for n, d in model.results.members.items()
-            if n in subject.adapted.fusions[fused].members
-        },
+        members={n: d for n, d in model.results.members.items() if n in kept},
+        extra=extra,
     )
     run.write_scores(folder, scores[None])
     (folder / run.EXPERIMENT_FILE).write_text(experiments.encode(asked), encoding="utf-8")

@@ -127,7 +127,9 @@ def run(
     with tracked(folder / LOG_FILE, experiment, is_first=around.world.is_first) as tracker:
         found = _train_all(ready, folder, around, tracker)
         around.world.agree(None)
-        return _close(ready, folder, found, around, tracker)
+        written = _close(ready, folder, found, around, tracker)
+        around.world.agree(None)  # what comes next may read what this one has written
+        return written
 
 
 def prepare(experiment: Experiment, shop: Workshop) -> Ready:
@@ -165,8 +167,6 @@ def _train(  # noqa: PLR0913, PLR0917
     torch.manual_seed(seeds[0])
     with building.prepared(base, experiment, tasks, seeds) as subject:
         same_everywhere(subject.parameters, world)
-        if world.size > 1 and experiment.training.dropout:
-            torch.manual_seed(seeds[0] + 7919 * world.rank)
         began = torch.get_rng_state()
         layers, size, why = economy.keep_states(subject, experiment, lessons, display, world)
         torch.set_rng_state(began)  # what was computed drew nothing that counts
@@ -179,7 +179,7 @@ def _train(  # noqa: PLR0913, PLR0917
             fits = trainer.fit(subject, lessons, experiment, watch=watch, folder=state, world=world)
         except Diverged:
             (state / checkpoint.FILE).unlink(missing_ok=True)  # nothing comes of going on
-            (state / MARK).unlink(missing_ok=True)
+            _put(state / MARK, b"")
             raise
         finally:
             display.end()
@@ -188,8 +188,9 @@ def _train(  # noqa: PLR0913, PLR0917
         if world.is_first:
             for fit, reached in zip(fits, found, strict=True):
                 _keep(state, fit, reached, choices, count)
-                _tell(lessons, fit, reached, display, tracker)
             (state / checkpoint.FILE).unlink(missing_ok=True)
+            for fit, reached in zip(fits, found, strict=True):
+                _tell(lessons, fit, reached, display, tracker)
         world.agree(None)
 
 
@@ -257,7 +258,8 @@ def _close(
             building.save(subject, experiment, folder)
             for lesson in lessons:
                 own = folder / TASKS / lesson.name if len(lessons) > 1 else folder
-                extras[lesson.name] = closing.measure(subject, lesson, experiment.training, own)
+                selected = kept[best].results[lesson.name].selected
+                extras[lesson.name] = closing.measure(subject, lesson, selected, own)
         members = building.unpublished(subject.adapted)
     if not around.world.is_first:
         return []
@@ -470,32 +472,47 @@ def _begin(folder: Path, ready: Ready, *, overwrite: bool) -> None:
     digests = "".join(f"# {l.name}: {l.dataset.digest}\n" for l in ready.lessons)  # noqa: E741
     path, mark = folder / EXPERIMENT_FILE, folder / checkpoint.STATE / MARK
     if mark.is_file() and path.is_file() and not (folder / RESULTS_FILE).is_file():
-        if mark.read_text(encoding="utf-8") == text + digests:
+        said = mark.read_text(encoding="utf-8")
+        if said == text + digests:
             return
-        if not overwrite:
+        if said and not overwrite:  # it says nothing where the training diverged
             raise RunExists(folder, unfinished=True)
+    if path.is_file() and not mark.is_file():
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text("", encoding="utf-8")  # killed from here on, it is still a run
     _clear(folder)
-    (folder / checkpoint.STATE).mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(text + digests, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
 
 
 def require_free(folder: Path, *, overwrite: bool) -> None:
     """See that nothing will be lost but a run that is to be replaced, or was never finished."""
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or {path.name for path in folder.iterdir()} <= {checkpoint.STATE}:
         return
-    finished, is_run = (folder / RESULTS_FILE).is_file(), (folder / EXPERIMENT_FILE).is_file()
-    if not is_run or (finished and not overwrite):
+    finished = all((folder / name).is_file() for name in (RESULTS_FILE, EXPERIMENT_FILE))
+    is_unfinished = (folder / checkpoint.STATE / MARK).is_file()
+    if not (finished or is_unfinished) or (finished and not overwrite):
         raise RunExists(folder)
+
+
+def forget(folder: Path) -> None:
+    """Let a finished run be one that was never finished, to be done again."""
+    mark = folder / checkpoint.STATE / MARK
+    if (folder / RESULTS_FILE).is_file():
+        mark.parent.mkdir(exist_ok=True)
+        mark.write_text("", encoding="utf-8")
+        (folder / RESULTS_FILE).unlink()
 
 
 def _clear(folder: Path) -> None:
     """Delete a run; killed on the way, it leaves a run that was never finished."""
     for name in (RESULTS_FILE, *writing.FILES, SCORES_FILE, LOG_FILE):
         (folder / name).unlink(missing_ok=True)
-    for name in ("adapter", "fusion", "head", "model", "base", TASKS, checkpoint.STATE):
+    for name in ("adapter", "fusion", "head", "model", "base", TASKS):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / EXPERIMENT_FILE).unlink(missing_ok=True)
+    shutil.rmtree(folder / checkpoint.STATE, ignore_errors=True)
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from adapterhub_training import backbone, building, data, experiment, learner, run
 from adapterhub_training.batches import Split
 from adapterhub_training.data import Dataset
-from adapterhub_training.errors import BadExperiment, MemberChanged, NotARun, WrongShape
+from adapterhub_training.errors import BadData, BadExperiment, MemberChanged, NotARun, WrongShape
 from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import Base, Experiment
 from adapterhub_training.kinds import Example, Kind, Limits, Prediction, Row
@@ -24,6 +24,9 @@ class Model:
 
     def __init__(self, wanted: Experiment, results: Results, folder: Path) -> None:
         own = Base(path=building.base_path(wanted, folder))
+        # As the run's results were: in float32, on whatever device there is.
+        exact = msgspec.structs.replace(wanted.training, precision="float32", device="auto")
+        wanted = msgspec.structs.replace(wanted, training=exact)
         self.experiment = msgspec.structs.replace(wanted, base=own)
         self.results = results
         self.base = backbone.load(own.path, learner.device_of(wanted.training))
@@ -50,8 +53,9 @@ class Model:
 
         Warns where the run's own data has changed since.
         """
-        task, dataset = self.experiment.task, self.dataset()
+        task = self.experiment.task
         if folder is None:
+            dataset = self.dataset()
             if dataset.digest != self.results.data_digest:
                 warnings.warn(
                     f"'{task.data}' is not what it was when the run was trained", stacklevel=2
@@ -62,22 +66,36 @@ class Model:
                 raise BadExperiment(f"The data has no split {split!r}.", hint=f"it has {known}")
         else:
             split = split or data.reported_split(folder)
-            dataset = data.load_split(folder, split, self.results.labels, dataset)
+            dataset = data.load_split(
+                folder, split, self.results.labels, self.kind, self.results.scale, task.columns
+            )
+            self._require_shape(dataset.splits[split])
         return self._scored(dataset, split), split
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
         """A prediction for each row, in their order; all of one kind."""
+        for number, row in enumerate(rows, start=1):
+            if fault := self.kind.unreadable(row) or self._choices_fault(row):
+                raise BadData(Path("input"), number, fault)
         examples = [self.kind.question(row) for row in rows]
-        is_text = self.kind.name in {"classification", "multilabel", "regression"}
-        if is_text and any(
-            (example.pair is not None) != self.results.pairs for example in examples
-        ):
-            raise WrongShape(pairs=self.results.pairs)
+        self._require_shape(examples)
         settings, task = self.experiment.training, self.experiment.task.name
         split = self._split(examples)
         taken = learner.predict(self.subject, task, split, settings, ALONE)[0]
         chosen = self.results.best.selected
         return self.kind.told(split.encoded, taken, self.results.labels, chosen)
+
+    def _require_shape(self, examples: Sequence[Example]) -> None:
+        is_text = self.kind.name in {"classification", "multilabel", "regression"}
+        pairs = self.results.pairs
+        if is_text and any((example.pair is not None) != pairs for example in examples):
+            raise WrongShape(pairs=pairs)
+
+    def _choices_fault(self, row: Row) -> str | None:
+        wanted = len(self.results.labels)
+        if self.kind.name != "multiple_choice" or len(row.choices or ()) == wanted:
+            return None
+        return f"there are {len(row.choices or ())} `choices`, and the model takes {wanted}"
 
     def _scored(self, dataset: Dataset, split: str) -> Evaluation:
         settings, task = self.experiment.training, self.experiment.task.name

@@ -20,12 +20,15 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
+    seeds: int
+    """of the way that has fewer; how much seeds differ is not known from one or two"""
 
 
 def difference(first: Array, second: Array) -> Difference:
     """Compare scores of the same examples by a paired bootstrap over examples, and over seeds of each.
 
-    p is how often, of both sides, resampling turns the sign: the chance to see so much without a difference.
+    p is how often, of both sides, resampling turns the sign: the chance to see so much without a difference. With one
+    seed or two it is about these seeds alone: another may differ by more.
 
     Shapes:
         first, second: (seeds, examples); the examples are the same, the seeds need not be
@@ -41,7 +44,8 @@ def difference(first: Array, second: Array) -> Difference:
     low, high = np.percentile(means, [_TAIL, 100 - _TAIL])
     tail = min((means <= 0).mean(), (means >= 0).mean())
     p = min(1.0, 2 * max(float(tail), 1 / SAMPLES))
-    return Difference(float(first.mean() - second.mean()), float(low), float(high), p)
+    seeds = min(len(first), len(second))
+    return Difference(float(first.mean() - second.mean()), float(low), float(high), p, seeds)
 
 
 def _drawn(scores: Array, examples: NDArray[np.int64], chance: np.random.Generator) -> float:

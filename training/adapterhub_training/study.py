@@ -16,10 +16,11 @@ import msgspec
 
 from adapterhub_training import experiment as experiments
 from adapterhub_training import run as runs
-from adapterhub_training.errors import BadExperiment, NotARun
-from adapterhub_training.experiment import Experiment
+from adapterhub_training.errors import BadExperiment, NotARun, StudyChanged
+from adapterhub_training.experiment import Experiment, Task, Training
 from adapterhub_training.results import Results
 from adapterhub_training.run import Around
+from adapterhub_training.workshop import Workshop
 
 RUNS = "runs:"
 STUDY_FILE = "study.json"
@@ -48,6 +49,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     folder: str
     items: tuple[Item, ...]
+    replacing: bool = False
+    """whether what was done before is being done again"""
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -103,13 +106,36 @@ def run(study: Study, around: Around, *, overwrite: bool = False) -> list[tuple[
     Raises:
         HubError: As for a run; what is done stays done.
     """
-    write(study)
+    if around.world.is_first:
+        begin(study, around.shop, overwrite=overwrite)
+    around.world.agree(None)
     for number, item in enumerate(study.items, start=1):
-        if not overwrite and runs.read_results(Path(item.folder)):
+        if runs.read_results(Path(item.folder)):
             continue
         around.display.say(f"[{number}/{len(study.items)}] {title(item)}")
         runs.run(experiment_of(item, study), around.display, overwrite=overwrite, around=around)
+    if around.world.is_first:
+        write(study)
     return results(study)
+
+
+def begin(study: Study, shop: Workshop, *, overwrite: bool = False) -> None:
+    """Write down what runs there are, and see that those that are done are what they would be now.
+
+    With `overwrite` all are done again, once: stopped, the same command goes on.
+
+    Raises:
+        StudyChanged: One was made with other settings or other data.
+    """
+    path = Path(study.folder) / STUDY_FILE
+    before = load(path.parent) if path.is_file() else None
+    goes_on = before is not None and before.replacing and before.items == study.items
+    for item in study.items:
+        if overwrite and not goes_on:
+            runs.forget(Path(item.folder))
+        elif found := runs.read_results(Path(item.folder)):
+            _require_same(item, found, before, shop)
+    write(msgspec.structs.replace(study, replacing=overwrite))
 
 
 def results(study: Study) -> list[tuple[Item, Results]]:
@@ -147,11 +173,19 @@ def of_runs(folders: Sequence[Path]) -> Study:
         found = runs.read_results(folder)
         if not found:
             raise NotARun(folder, runs.RESULTS_FILE)
-        ways = [folder.name for folder in folders]
-        way = folder.name if ways.count(folder.name) == 1 else f"{folder.parent.name}/{folder.name}"
+        way = _told_apart(folder, folders)
         task = found[0].task if len(found) == 1 else ""
         items.append(Item(way=way, task=task, folder=str(folder), tables={}))
     return Study(name="compared", folder=str(folders[0].parent), items=tuple(items))
+
+
+def _told_apart(folder: Path, folders: Sequence[Path]) -> str:
+    """As much of a path's end as no other path has."""
+    parts = folder.parts
+    for length in range(1, len(parts)):
+        if sum(other.parts[-length:] == parts[-length:] for other in folders) == 1:
+            return "/".join(parts[-length:])
+    return str(folder)
 
 
 def title(item: Item) -> str:
@@ -165,15 +199,35 @@ def best(study: Study, way: str, task: str) -> Item:
     items = [item for item in study.items if item.way == way and item.task in {task, ""}]
     if len(items) == 1:
         return items[0]
-    scored = [
-        (_on_validation(own), item)
-        for item in items
-        for own in runs.read_results(Path(item.folder))
-        if own.task == task
-    ]
+    scored = []
+    for item in items:  # tasks that were learned together belong together: their mean decides
+        found = runs.read_results(Path(item.folder))
+        own = [_on_validation(each) for each in found if not item.task or each.task == task]
+        if own:
+            scored.append((sum(own) / len(own), item))
     if not scored:
         raise BadExperiment(f"There is no finished run of `{way}` on {task!r}.")
     return max(scored, key=lambda pair: pair[0])[1]
+
+
+def _require_same(
+    item: Item, found: Sequence[Results], before: Study | None, shop: Workshop
+) -> None:
+    """See that a finished run is of these settings and this data."""
+    known = {each.folder: each for each in before.items} if before else {}
+    if item.folder not in known or _facts(known[item.folder]) != _facts(item):
+        raise StudyChanged(Path(item.folder), "settings")
+    settings = msgspec.convert(item.tables.get("training", {}), Training)
+    tasks = {task["name"]: msgspec.convert(task, Task) for task in item.tables["tasks"]}
+    for own in found:
+        if shop.dataset(tasks[own.task], settings).digest != own.data_digest:
+            raise StudyChanged(Path(item.folder), "data")
+
+
+def _facts(item: Item) -> dict[str, Any]:
+    """What of a run's settings decides what comes out."""
+    output = {k: v for k, v in item.tables.get("output", {}).items() if k != "folder"}
+    return {k: v for k, v in item.tables.items() if k != "tracking"} | {"output": output}
 
 
 def _on_validation(found: Results) -> float:
@@ -290,7 +344,8 @@ def _resolved(item: Item, study: Study, *, dry: bool = False) -> dict[str, Any]:
     if base.get("path", "").startswith(RUNS):
         way = base["path"].removeprefix(RUNS)
         made_by = next(each for each in study.items if each.way == way)
-        base["path"] = str(Path(made_by.folder) / "base")
+        chosen = made_by if dry else best(study, way, made_by.task)
+        base["path"] = str(Path(chosen.folder) / "base")
     return tables
 
 

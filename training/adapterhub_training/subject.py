@@ -99,12 +99,14 @@ class Subject:
         dropout: bool = True,
         skip_layers: Sequence[int] = (),
         compiled: bool = False,
+        checkpointed: bool = False,
         streams: Streams | None = None,
     ) -> None:
         self.adapted, self.members, self.streams = adapted, tuple(members), streams
         self.states: dict[int, States] = {}
         self.lower: Lower | None = None
         self._dropout, self._skipped = dropout, tuple(skip_layers)
+        self._checkpointed = checkpointed
         self._composed: object = None
         self._call = torch.compile(adapted, dynamic=True) if compiled else adapted
 
@@ -135,6 +137,9 @@ class Subject:
         self.adapted.train()
         if not self._dropout:
             self.adapted.model.eval()
+            if self._checkpointed:  # only a layer that is trained computes its activations again
+                for layer in self.adapted.backbone.layers:
+                    layer.training = True
 
     def eval(self) -> None:
         """Get ready to evaluate."""

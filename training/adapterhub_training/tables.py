@@ -17,6 +17,10 @@ from adapterhub_training.study import Item, Study
 
 REPORT_FILE = "report.md"
 SURE = 0.05
+ENOUGH_SEEDS = 3
+"""from which the spread over seeds can be guessed at"""
+UNBOUNDED = frozenset({"perplexity", "mse", "mae"})
+"""metrics that are no share of anything, so no points"""
 _PERCENT = 100
 _NONE = "-"
 
@@ -66,7 +70,7 @@ def markdown(study: Study) -> str:
         header = ["task", "way", f"against {names[0]}", "95 % of resamples", "p"]
         note = (
             "Mean difference of the scores of single predictions (for labels: whether they are right), in points, "
-            "by a paired bootstrap over examples and seeds."
+            "by a paired bootstrap over examples and seeds. With fewer than three seeds p is about these seeds alone."
         )
         sections.append(f"## Differences\n\n{note}\n\n" + table(header, differences))
     return "\n\n".join(sections) + "\n"
@@ -83,7 +87,7 @@ def compared(study: Study) -> list[tuple[str, str, Difference]]:
     pairs = []
     for column in found[1:]:
         for task, (item, results) in column.found.items():
-            if task not in found[0].found:
+            if task not in found[0].found or not _same_examples(results, found[0].found[task][1]):
                 continue
             first = _read(*found[0].found[task])
             own = _read(item, results)
@@ -96,6 +100,10 @@ def told(study: Study) -> Iterator[str]:
     """The differences to the first way, in words."""
     for task, name, found in compared(study):
         likely = "more than chance" if found.p < SURE else "may be chance"
+        if found.p < SURE and found.seeds < ENOUGH_SEEDS:
+            likely += (
+                f" for these seeds, of which there are too few ({found.seeds}) to tell of others"
+            )
         yield (
             f"{task}: {name} {_PERCENT * found.mean:+.1f} points "
             f"({_PERCENT * found.low:+.1f} to {_PERCENT * found.high:+.1f}), p {found.p:.3f}: {likely}"
@@ -103,10 +111,16 @@ def told(study: Study) -> Iterator[str]:
 
 
 def score(results: Results) -> str:
-    """The deciding metric in points, as `81.2 ± 0.4`."""
-    std = results.std[results.metric]
-    mean = f"{_PERCENT * results.mean[results.metric]:.1f}"
-    return mean if std is None else f"{mean} ± {_PERCENT * std:.1f}"
+    """The deciding metric in points, as `81.2 ± 0.4`; as it is where it is no share."""
+    mean, std = results.mean[results.metric], results.std[results.metric]
+    if results.metric in UNBOUNDED:
+        return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
+    said = f"{_PERCENT * mean:.1f}"
+    return said if std is None else f"{said} ± {_PERCENT * std:.1f}"
+
+
+def _same_examples(first: Results, second: Results) -> bool:
+    return (first.data_digest, first.split) == (second.data_digest, second.split)
 
 
 def _said(study: Study, found: Sequence[Column]) -> str:
@@ -135,7 +149,8 @@ def _scores(found: Sequence[Column]) -> list[list[str]]:
         for task in tasks
     ]
     whole = [column for column in found if set(column.found) == set(tasks)]
-    if len(tasks) > 1 and whole:
+    metrics = {own.metric for column in found for _, own in column.found.values()}
+    if len(tasks) > 1 and whole and not metrics & UNBOUNDED:
         means = []
         for column in found:
             if column not in whole:
@@ -165,7 +180,8 @@ def _costs(found: Sequence[Column]) -> Iterator[list[str]]:
 
 def _differences(study: Study) -> Iterator[list[str]]:
     for task, name, found in compared(study):
-        sure = f"**{found.p:.3f}**" if found.p < SURE else f"{found.p:.3f}"
+        is_sure = found.p < SURE and found.seeds >= ENOUGH_SEEDS
+        sure = f"**{found.p:.3f}**" if is_sure else f"{found.p:.3f}"
         between = f"{_PERCENT * found.low:+.1f} to {_PERCENT * found.high:+.1f}"
         yield [task, name, f"{_PERCENT * found.mean:+.1f}", between, sure]
 

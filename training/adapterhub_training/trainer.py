@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import torch
 from torch import Tensor
 
 from adapterhub_training import checkpoint, learner, subject
@@ -148,6 +149,8 @@ class Run:
         """One step, and what follows it."""
         self.step += 1
         active = self.active
+        if self.world.size > 1:  # each draws for its own rows, and the same again after a crash
+            torch.manual_seed(_drawing(active[0].seed, self.step, self.world))
         rate = self.course.rate(self.step)
         self.learner.learn(self.timetable, self.step, [s.member for s in active], rate=rate)
         for seed in active:
@@ -205,7 +208,7 @@ class Run:
     def resume(self, folder: Path) -> None:
         """Go on from what is written down, where something is."""
         found = checkpoint.read(folder)
-        if found is None:
+        if found is None or set(found.facts["seeds"]) != {str(each.seed) for each in self.seeds}:
             return
         parts: dict[str, dict[str, Tensor]] = {}
         for name, value in found.tensors.items():
@@ -324,6 +327,10 @@ class Run:
         metric = self.lessons[0].metric if len(self.lessons) == 1 else "score"
         said = f"{metric} {' '.join(f'{value:.4f}' for value in points)}  " if points else ""
         return f"{said}loss {losses}"
+
+
+def _drawing(seed: int, step: int, world: World) -> int:
+    return (seed * 1_000_003 + step) * world.size + world.rank
 
 
 def _good(lesson: Lesson, evaluation: Evaluation, metric: str) -> float:

@@ -82,8 +82,15 @@ def load(
     )
 
 
-def load_split(folder: Path, split: str, labels: Sequence[str], like: Dataset) -> Dataset:
-    """One split of other data, with the kind and the labels of a model that exists already.
+def load_split(  # noqa: PLR0913, PLR0917
+    folder: Path,
+    split: str,
+    labels: Sequence[str],
+    kind: Kind,
+    scale: tuple[str, ...] = (),
+    columns: Mapping[str, str] | None = None,
+) -> Dataset:
+    """One split of other data, with the kind, the labels and the columns of a model that exists already.
 
     Raises:
         BadData: The file is absent or broken, or a row cannot be used.
@@ -91,10 +98,16 @@ def load_split(folder: Path, split: str, labels: Sequence[str], like: Dataset) -
     path = readers.file(folder, split)
     if path is None:
         raise BadData(folder, None, f"there is no {split} split in this folder", hint=_FORMATS)
-    read = readers.read(path, {})
-    _check({split: read.lines}, like.rules)
-    examples = _examples(read.lines, labels, like.rules)
-    return msgspec.structs.replace(like, splits={split: examples}, digest="sha256:" + read.digest)
+    read = readers.read(path, columns or {})
+    _check({split: read.lines}, kind)
+    return Dataset(
+        kind=kind.name,
+        scale=scale,
+        labels=tuple(labels),
+        splits={split: _examples(read.lines, labels, kind)},
+        digest="sha256:" + read.digest,
+        held_out=False,
+    )
 
 
 def reported_split(folder: Path) -> str:
@@ -108,11 +121,9 @@ def row(line: str, number: int, kind: Kind) -> Row:
     Raises:
         BadData: The object has no text.
     """
-    if not line.startswith("{"):
-        return Row(text=line)
     source = Path("standard input")
     try:
-        found = msgspec.json.decode(line, type=Row)
+        found = msgspec.json.decode(line, type=Row) if line.startswith("{") else Row(text=line)
     except msgspec.DecodeError as error:
         raise BadData(source, number, f"this is no example ({error})") from error
     if fault := kind.unreadable(found):
@@ -147,12 +158,17 @@ def _read_all(task: Task) -> tuple[Path, dict[str, Read]]:
 
 
 def _without_hidden(found: dict[str, Read]) -> dict[str, Read]:
-    """Without a test split whose labels nobody gives away."""
-    test = found.get("test")
-    has_label = any(line.row.label is not None for line in found["train"].lines)
-    if test is None or not has_label or test.lines[0].row.label is not None:
+    """Without a test split whose answers nobody gives away: all missing, or all one number that train has not."""
+    test, train = found.get("test"), found["train"].lines
+    if test is None:
         return found
-    return {split: read for split, read in found.items() if split != "test"}
+    hidden = {line.row.label is None for line in test.lines} == {True}
+    hidden = hidden and any(line.row.label is not None for line in train)
+    scores = {line.row.score for line in test.lines}
+    constant = len(scores) == 1 and scores != {None} and len(test.lines) > 1
+    if constant and not scores & {line.row.score for line in train}:
+        hidden = True
+    return {split: read for split, read in found.items() if split != "test" or not hidden}
 
 
 def _check(lines: Mapping[str, list[Line]], kind: Kind) -> None:
@@ -181,7 +197,7 @@ def _labels(given: tuple[str, ...], train: list[Line], kind: Kind, source: Path)
 
 def _as_numbers(label: str) -> tuple[int, str]:
     """The order of labels: numbers by their value, before words."""
-    return (int(label), "") if label.isdigit() else (2**63, label)
+    return (int(label), "") if label.isdecimal() else (2**63, label)
 
 
 def _examples(lines: list[Line], labels: Sequence[str], kind: Kind) -> tuple[Example, ...]:

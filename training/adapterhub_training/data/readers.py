@@ -151,6 +151,7 @@ def _table(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadData(path, None, f"this is not UTF-8 ({error})") from error
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names = _mapped(reader.fieldnames or (), columns, path)
     try:

@@ -83,7 +83,7 @@ class Answering:
     ) -> Encoded:
         """Tokenise in windows; `extra` has where their tokens are."""
         encoding = tokenizer(
-            [str(example.text) for example in examples],
+            _questions(tokenizer, examples, limits.max_length // 2 - 4),
             [str(example.pair) for example in examples],
             truncation="only_second",
             max_length=limits.max_length,
@@ -148,10 +148,14 @@ class Answering:
         labels: Sequence[str],
         like: Evaluation | None = None,
     ) -> Evaluation:
-        """F1 of words and exact matches with the nearest right answer."""
-        del labels, like
-        said = _answers(encoded, taken)
+        """F1 of words and exact matches with the nearest right answer.
+
+        Where some questions have no answer, one threshold says so: nothing is answered where the first token has more.
+        """
+        del labels
         gold = _gold(encoded)
+        may_refuse = bool(like.thresholds) if like is not None else not all(gold.values())
+        said = _answers(encoded, taken, may_refuse=may_refuse)
         count = len(gold)
         loss = float(
             np.mean(
@@ -165,6 +169,7 @@ class Answering:
             },
             loss=loss,
             examples=count,
+            thresholds=(0.0,) if may_refuse else (),
         )
 
     def scores(
@@ -175,8 +180,10 @@ class Answering:
         like: Evaluation | None = None,
     ) -> Array:
         """F1 of the words of each answer."""
-        del labels, like
-        said, gold = _answers(encoded, taken), _gold(encoded)
+        del labels
+        gold = _gold(encoded)
+        may_refuse = bool(like.thresholds) if like is not None else not all(gold.values())
+        said = _answers(encoded, taken, may_refuse=may_refuse)
         return np.asarray([spans.word_f1(gold[at], said[at][0]) for at in sorted(gold)], np.float32)
 
     def told(
@@ -187,12 +194,24 @@ class Answering:
         like: Evaluation | None = None,
     ) -> list[Prediction]:
         """The answer, and where it begins; empty where none is found."""
-        del labels, like
-        said = _answers(encoded, taken)
+        del labels
+        said = _answers(encoded, taken, may_refuse=like is not None and bool(like.thresholds))
         return [
             Prediction(answer=text, start=start if text else None)
             for _, (text, start, _) in sorted(said.items())
         ]
+
+
+def _questions(
+    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], most: int
+) -> list[str]:
+    """The questions, so much of them that there is room for a context."""
+    texts_ = [str(example.text) for example in examples]
+    encoding = tokenizer(texts_, add_special_tokens=False, return_offsets_mapping=True)
+    return [
+        text if len(offsets) <= most else text[: offsets[max(1, most) - 1][1]]
+        for text, offsets in zip(texts_, encoding["offset_mapping"], strict=True)
+    ]
 
 
 def _gold(encoded: Encoded) -> dict[int, list[str]]:
@@ -220,13 +239,23 @@ def _covers(places: Sequence[tuple[int, int]], inside: Sequence[int], answer: An
     return first <= answer.start and last >= answer.start + len(answer.text.rstrip())
 
 
-def _answers(encoded: Encoded, taken: Sequence[Array]) -> dict[int, tuple[str, int, float]]:
-    """The best piece of each example's windows, with its place and its score."""
+def _answers(
+    encoded: Encoded, taken: Sequence[Array], *, may_refuse: bool
+) -> dict[int, tuple[str, int, float]]:
+    """The best piece of each example's windows, with its place and its score; empty where none is better than none."""
     found: dict[int, tuple[str, int, float]] = {}
+    none: dict[int, float] = {}
     for owner, window, logits in zip(encoded.examples, encoded.extra, taken, strict=True):
         best = _best(window, logits)
         if owner not in found or best[2] > found[owner][2]:
             found[owner] = best
+        # Every window but that of the answer points at its first token: the least sure one counts.
+        none[owner] = min(none.get(owner, float("inf")), float(logits[0, 0] + logits[1, 0]))
+    if may_refuse:
+        return {
+            owner: best if best[2] > none[owner] else ("", 0, none[owner])
+            for owner, best in found.items()
+        }
     return found
 
 
@@ -236,7 +265,7 @@ def _best(window: Window, logits: Array) -> tuple[str, int, float]:
     best = ("", 0, -float("inf"))
     for start in starts:
         for end in ends:
-            if not start <= end < start + LONGEST_ANSWER or places[start][0] < 0 > places[end][0]:
+            if not start <= end < start + LONGEST_ANSWER:
                 continue
             score = float(logits[0, start] + logits[1, end])
             if score > best[2] and places[start][0] >= 0 and places[end][0] >= 0:

@@ -24,6 +24,8 @@ from adapterhub_training.kinds.kind import (
     Wanted,
 )
 
+NOWHERE = -1
+
 
 class Tagging:
     """A tag for each word: `tokens` and `tags`.
@@ -75,7 +77,7 @@ class Tagging:
     def encode(
         self, tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example], limits: Limits
     ) -> Encoded:
-        """Tokenise word by word; `extra` has where each word begins."""
+        """Tokenise word by word; `extra` has where each word begins, or that it has no token."""
         encoding = tokenizer(
             [list(example.text) for example in examples],
             is_split_into_words=True,
@@ -83,12 +85,14 @@ class Tagging:
             max_length=limits.max_length,
         )
         inputs = texts.model_inputs(tokenizer, encoding)
-        begins = [_begins(encoding.word_ids(at)) for at in range(len(examples))]
+        begins = [
+            _begins(encoding.word_ids(at), len(example.text)) for at, example in enumerate(examples)
+        ]
         targets = [
             _spread(example.target, starts, len(ids))
             for example, starts, ids in zip(examples, begins, inputs["input_ids"], strict=True)
         ]
-        cut = sum(len(s) < len(e.text) for s, e in zip(begins, examples, strict=True))
+        cut = sum(NOWHERE in starts[-1:] for starts in begins)
         return Encoded(
             inputs=inputs,
             targets=targets,
@@ -131,16 +135,19 @@ class Tagging:
         """Accuracy and F1 of tags, F1 of entities, and the confusion matrix."""
         del like
         said = [
-            _said(logits, starts, len(gold))
-            for logits, (starts, gold) in zip(taken, encoded.extra, strict=True)
+            _said(logits, starts) for logits, (starts, _) in zip(taken, encoded.extra, strict=True)
         ]
         gold = [list(target) for _, target in encoded.extra]
         flat, guessed = (np.concatenate([np.asarray(e) for e in each]) for each in (gold, said))
         fits = guessed >= 0
         matrix = evaluation.confusion(flat[fits], guessed[fits], len(labels))
-        classes = evaluation.class_scores(matrix, labels)
+        hits, present = np.diagonal(matrix), np.bincount(flat, minlength=len(labels))
+        classes = evaluation.scores(labels, hits, matrix.sum(axis=0), present)
         logits = np.concatenate(
-            [each[starts] for each, (starts, _) in zip(taken, encoded.extra, strict=True)]
+            [
+                each[[start for start in starts if start != NOWHERE]]
+                for each, (starts, _) in zip(taken, encoded.extra, strict=True)
+            ]
         )
         named = [
             [[labels[at] if at >= 0 else "O" for at in row] for row in each]
@@ -171,7 +178,7 @@ class Tagging:
         del labels, like
         pairs = zip(taken, encoded.extra, strict=True)
         shares = [
-            np.mean(np.asarray(_said(logits, starts, len(gold))) == np.asarray(gold))
+            np.mean(np.asarray(_said(logits, starts)) == np.asarray(gold))
             for logits, (starts, gold) in pairs
         ]
         return np.asarray(shares, dtype=np.float32)
@@ -187,30 +194,29 @@ class Tagging:
         del like
         other = "O" if "O" in labels else labels[0]
         return [
-            Prediction(
-                tags=[labels[at] if at >= 0 else other for at in _said(logits, starts, len(gold))]
-            )
-            for logits, (starts, gold) in zip(taken, encoded.extra, strict=True)
+            Prediction(tags=[labels[at] if at >= 0 else other for at in _said(logits, starts)])
+            for logits, (starts, _) in zip(taken, encoded.extra, strict=True)
         ]
 
 
-def _begins(words: Sequence[int | None]) -> list[int]:
-    """Where each word that fits has its first piece."""
-    found: list[int] = []
+def _begins(words: Sequence[int | None], count: int) -> list[int]:
+    """Where each word has its first piece; nowhere where it was cut off, or where the tokenizer has nothing for it."""
+    found = [NOWHERE] * count
     for at, word in enumerate(words):
-        if word is not None and word == len(found):
-            found.append(at)
+        if word is not None and found[word] == NOWHERE:
+            found[word] = at
     return found
 
 
 def _spread(tags: Sequence[int], starts: Sequence[int], length: int) -> list[int]:
     row = [IGNORED] * length
-    for start, tag in zip(starts, tags, strict=False):
-        row[start] = tag
+    for start, tag in zip(starts, tags, strict=True):
+        if start != NOWHERE:
+            row[start] = tag
     return row
 
 
-def _said(logits: Array, starts: Sequence[int], words: int) -> list[int]:
-    """The tag of each word; -1 where it did not fit."""
-    best = logits[list(starts)].argmax(axis=-1).tolist() if starts else []
-    return [*best, *([-1] * (words - len(best)))]
+def _said(logits: Array, starts: Sequence[int]) -> list[int]:
+    """The tag of each word; -1 where it has no token."""
+    best = logits.argmax(axis=-1)
+    return [int(best[start]) if start != NOWHERE else -1 for start in starts]

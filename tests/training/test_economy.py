@@ -227,3 +227,25 @@ def test_two_processes_train_what_one_does(experiment_file, tmp_path):
 
 def test_the_folder_of_states_is_beside_what_the_client_keeps(tmp_path):
     assert economy.folder() == Path(tmp_path / "cache" / "activations")
+
+
+@pytest.mark.parametrize("config", ["lora[r=4,dropout=0.3]", "seq_bn[dropout=0.3]", "mam"])
+def test_seeds_that_would_not_be_the_same_together_go_one_by_one(train, config):
+    results = train("training.seeds=[1, 2]", "training.epochs=1", f"method.config={config}")
+
+    assert not results.choices.gang
+
+
+def test_activations_are_computed_again_without_dropout_too(train, monkeypatch):
+    calls = []
+    original = torch.utils.checkpoint.checkpoint
+
+    def counted(*args, **options):
+        calls.append(1)
+        return original(*args, **options)
+
+    monkeypatch.setattr("transformers.modeling_utils.checkpoint", counted)
+
+    train("training.gradient_checkpointing=true", "training.epochs=1")
+
+    assert len(calls) == 3 * 2  # steps times layers

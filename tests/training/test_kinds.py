@@ -265,3 +265,99 @@ def test_a_kind_learns_with_its_other_losses(learn, kind, loss):
 
     metric, least = LEARNED[kind]
     assert results.mean[metric] >= least - 0.1
+
+
+def test_words_the_tokenizer_has_nothing_for_do_not_move_the_others(learn):
+    rows = [
+        {"tokens": ["\u200b", *row["tokens"]], "tags": ["O", *row["tags"]]}
+        for row in TASKS["tagging"]
+    ]
+    results, folder = learn("tagging", rows=rows)
+
+    words = ["\u200b", *text("bird", "sings", "well").split()]
+    (told,) = saved.load(folder).predict([Row(tokens=words)])
+
+    assert told.tags == ["O", "O", "B-WHO", "O", "B-HOW", "O"]
+    assert results.mean["entity_f1"] >= 0.95
+    assert results.mean["accuracy"] == pytest.approx(5 / 6)
+
+
+def test_words_that_were_cut_count_against_the_recall_of_their_tags(learn):
+    results, _ = learn("tagging", "training.max_length=5")
+
+    how = next(each for each in results.best.reported.classes if each.label == "B-HOW")
+    assert how.support == len(EVERY) - 24
+    assert how.recall == 0
+
+
+def test_a_question_without_an_answer_is_answered_with_nothing(learn):
+    asked = [
+        {
+            "context": row["context"],
+            "question": question,
+            "answers": row["answers"] if question == "the cat ." else [],
+        }
+        for row in TASKS["extractive_qa"]
+        for question in ("the cat .", "not not not")
+    ]
+    results, folder = learn("extractive_qa", "training.epochs=80", rows=asked)
+
+    known, unknown = saved.load(folder).predict(
+        [
+            Row(context="the bird sings badly .", question="the cat ."),
+            Row(context="the bird sings badly .", question="not not not"),
+        ]
+    )
+
+    assert results.mean["exact_match"] >= 0.9
+    assert known.answer == "badly"
+    assert (unknown.answer, unknown.start) == ("", None)
+
+
+def test_a_long_question_leaves_room_for_its_context(learn):
+    rows = [{**row, "question": "the cat . " * 60} for row in TASKS["extractive_qa"]]
+
+    results, _ = learn("extractive_qa", rows=rows)
+
+    assert results.mean["exact_match"] >= 0.9
+
+
+def test_rare_labels_are_learned_though_nearly_all_are_absent(learn):
+    names = [f"rare-{number}" for number in range(40)]
+    rows = [
+        {**row, "labels": [*row["labels"], *([names[at]] if at < 24 and at < len(names) else [])]}
+        for at, row in enumerate(TASKS["multilabel"])
+    ]
+
+    results, _ = learn(
+        "multilabel", f"task.labels={json.dumps(['sings', *HOW, *names])}", rows=rows
+    )
+
+    scores = {each.label: each.f1 for each in results.best.reported.classes}
+    assert scores["well"] >= 0.95
+    assert scores["badly"] >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "fault"),
+    [
+        ("extractive_qa", Row(text="what is it ?"), "there is no `context` or no `question`"),
+        ("multiple_choice", Row(context="a", question="", choices=["b", "c", "d"]), "takes 2"),
+        ("classification", Row(), "there is no text"),
+    ],
+)
+def test_a_question_that_is_none_of_its_kind_is_refused(learn, kind, row, fault):
+    _, folder = learn(kind, "training.epochs=1")
+
+    with pytest.raises(BadData, match=fault):
+        saved.load(folder).predict([row])
+
+
+def test_other_data_is_scored_though_the_run_s_own_is_gone(learn, tmp_path):
+    rows = [{"review": row["text"], "label": row["label"]} for row in TASKS["classification"]]
+    _, folder = learn("classification", 'task.columns={text = "review"}', rows=rows)
+    (tmp_path / "data").rename(tmp_path / "moved")
+
+    reached, split = saved.load(folder).evaluate(tmp_path / "moved")
+
+    assert (split, reached.value("accuracy")) == ("test", 1.0)

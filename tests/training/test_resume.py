@@ -3,6 +3,7 @@
 import contextlib
 import json
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from adapterhub_training import checkpoint, experiment, run
 from adapterhub_training.checkpoint import Checkpoint
-from adapterhub_training.errors import Interrupted, RunExists
+from adapterhub_training.errors import Diverged, Interrupted, RunExists
 from adapterhub_training.progress import Quiet
 from adapterhub_training.run import Around
 from adapterhub_training.workshop import Workshop
@@ -176,3 +177,45 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, mon
     assert found.facts == {"step": 1}
     assert found.tensors["a"].tolist() == [1, 1]
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.FILE]
+
+
+def test_a_seed_does_not_go_on_from_another_s_checkpoint(experiment_file, tmp_path, monkeypatch):
+    settings = ["training.seeds=[1, 2]", "training.gang=no", "training.checkpoint_seconds=0"]
+    wanted = experiment.read(experiment_file, settings)
+    whole = run.run(
+        experiment.read(experiment_file, [*settings, f"output.folder={tmp_path / 'w'}"]), Quiet()
+    )
+
+    def fail(*_):
+        raise ConnectionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(run, "_tell", fail)
+        with pytest.raises(ConnectionError):
+            run.run(wanted, Quiet())
+    (results,) = run.run(wanted, Quiet())
+
+    assert results.mean == whole[0].mean
+
+
+def test_a_folder_that_only_has_an_experiment_is_no_run(experiment_file, tmp_path, tiny_base):
+    home = tmp_path / "project"
+    shutil.copytree(tiny_base, home / "model")
+    text = experiment_file.read_text().replace(f'"{tiny_base}"', '"model"')
+    (home / "run.toml").write_text(text.replace(f'"{tmp_path / "run"}"', '"."'))
+    wanted = experiment.read(home / "run.toml")
+
+    with pytest.raises(RunExists):
+        run.run(wanted, Quiet())
+
+    assert (home / "model" / "config.json").is_file()
+    assert (home / "run.toml").read_text().startswith("\n[task]")
+
+
+def test_after_a_loss_that_was_no_number_other_settings_start_anew(experiment_file, tmp_path):
+    with pytest.raises(Diverged):
+        run.run(experiment.read(experiment_file, ["training.learning_rate=1e30"]), Quiet())
+
+    (results,) = run.run(experiment.read(experiment_file), Quiet())
+
+    assert results.seeds[0].steps == 9

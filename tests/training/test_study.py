@@ -2,12 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from adapterhub_training import experiment, page, run, significance, study, tables
-from adapterhub_training.errors import BadExperiment, Interrupted, NotARun
+from adapterhub_training.errors import BadExperiment, Interrupted, NotARun, StudyChanged
 from adapterhub_training.progress import Quiet
 from adapterhub_training.run import Around
 from adapterhub_training.workshop import Workshop
@@ -296,3 +297,89 @@ def test_hostile_names_are_text_on_a_page(experiment_file, moods, tmp_path):
 
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_a_study_with_other_settings_does_not_pass_off_what_was_made_before(two_tasks, tmp_path):
+    study.run(read(two_tasks, WAYS), around())
+    changed = study.read(experiment.tables(two_tasks, ["training.epochs=3"]), str(two_tasks))
+
+    with pytest.raises(StudyChanged, match="made with other settings"):
+        study.run(changed, around())
+
+    again = study.run(changed, around(), overwrite=True)
+    assert {seed.steps for _, results in again for seed in results.seeds} == {9}
+
+
+def test_a_study_of_other_data_does_not_pass_off_what_was_made_before(two_tasks, tmp_path):
+    several = read(two_tasks, WAYS)
+    study.run(several, around())
+    with (tmp_path / "deeds" / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "a bird sings well .", "label": "sings"}) + "\n")
+
+    with pytest.raises(StudyChanged, match="made with other data"):
+        study.run(several, around())
+
+
+def test_overwriting_a_study_goes_on_where_it_was_stopped(two_tasks, tmp_path):
+    several = read(two_tasks, WAYS, ["training.epochs=8"])
+    study.run(several, around())
+    first = tmp_path / "run" / "head" / "moods" / "results.json"
+    before = first.stat().st_mtime_ns
+
+    def finished():
+        return sum(1 for item in several.items if run.read_results(Path(item.folder)))
+
+    with pytest.raises(Interrupted):
+        study.run(several, around(wants_to_stop=lambda: finished() >= 1), overwrite=True)
+    assert 1 <= finished() < len(several.items)
+    replaced = first.stat().st_mtime_ns
+    assert replaced > before
+
+    study.run(several, around(), overwrite=True)
+
+    assert first.stat().st_mtime_ns == replaced
+    assert finished() == len(several.items)
+
+
+def test_scores_of_other_examples_are_not_compared(train, moods, tmp_path):
+    train("training.epochs=1")
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in moods.iterdir():
+        lines = path.read_text().splitlines()
+        (other / path.name).write_text("\n".join(reversed(lines)) + "\n")
+    train("training.epochs=1", f"task.data={other}", f"output.folder={tmp_path / 'second'}")
+
+    several = study.of_runs([tmp_path / "run", tmp_path / "second"])
+
+    assert tables.compared(several) == []
+
+
+def test_few_seeds_are_not_said_to_speak_for_others(tmp_path):
+    good = np.ones((1, 400), dtype=np.float32)
+    bad = np.zeros((1, 400), dtype=np.float32)
+
+    found = significance.difference(good, bad)
+
+    assert (found.p < 0.01, found.seeds) == (True, 1)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(train, tmp_path):
+    folders = [tmp_path / first / "p" / "m" for first in ("u", "v")]
+    for folder in folders:
+        train("training.epochs=1", f"output.folder={folder}")
+
+    assert study.of_runs(folders).ways == ("u/p/m", "v/p/m")
+
+
+def test_a_page_of_several_runs_leaves_their_own_reports_alone(train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        train("training.epochs=1", f"output.folder={folder}")
+    before = (folders[0] / "report.md").read_text()
+
+    place = page.write(folders)
+
+    assert place.resolve() == tmp_path / "compared.html"
+    assert (folders[0] / "report.md").read_text() == before

@@ -199,6 +199,7 @@ def test_bases_are_counted_by_adapters(stocked: Hub) -> None:
 
 
 def test_stats_count_what_there_is(stocked: Hub) -> None:
+    stocked.token("nobody")
     files = [make_files(seed) for seed in range(3)]
     held = [content for each in files for content in each.values()]
 

@@ -18,12 +18,12 @@ _LARGE = 10
 
 
 def size(size_bytes: float) -> str:
-    """A number of bytes: `3.4 MB`."""
+    """A number of bytes: `3.4 MB`, with a space that does not break."""
     for unit in ("B", "kB", "MB"):
         if size_bytes < 1000:  # noqa: PLR2004  # the unit's own step
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+            return f"{size_bytes:.{0 if unit == 'B' else 1}f}\N{NO-BREAK SPACE}{unit}"
         size_bytes /= 1000
-    return f"{size_bytes:.1f} GB"
+    return f"{size_bytes:.1f}\N{NO-BREAK SPACE}GB"
 
 
 def count(number: int) -> str:
@@ -102,8 +102,10 @@ def plain(text: str) -> str:
 
 
 def ticked(text: str) -> Markup:
-    """A sentence whose parts in backticks are code."""
+    """A sentence whose parts in backticks are code; a backtick that is left open is one."""
     parts = text.split("`")
+    if len(parts) % 2 == 0:
+        parts[-2:] = ["`".join(parts[-2:])]
     return Markup().join(
         Markup("<code>{}</code>").format(part) if at % 2 else escape(part)
         for at, part in enumerate(parts)

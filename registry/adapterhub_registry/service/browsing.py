@@ -11,7 +11,6 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import BaseNotFound
 from adapterhub_registry.models import (
     BaseModel,
-    Organization,
     SearchCount,
     Subtask,
     Task,
@@ -171,7 +170,9 @@ def stats(session: Session, viewer: Viewer) -> wire.Stats:
     }
     rows = session.execute(
         select(SearchCount.field, func.count(SearchCount.value.distinct()))
-        .where(SearchCount.field.in_(["base", "task"]), SearchCount.scope_id.in_(scoped.counted))
+        .where(
+            SearchCount.field.in_(["base", "task", "org"]), SearchCount.scope_id.in_(scoped.counted)
+        )
         .group_by(SearchCount.field)
     )
     different = dict(iter(rows))
@@ -179,5 +180,5 @@ def stats(session: Session, viewer: Viewer) -> wire.Stats:
         **totals,
         bases=different.get("base", 0),
         tasks=different.get("task", 0),
-        organizations=session.scalar(select(func.count()).select_from(Organization)) or 0,
+        organizations=different.get("org", 0),
     )

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import NoReturn
 
-from sqlalchemy import select
+import msgspec
+from sqlalchemy import case, or_, select
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from adapterhub_client import names, wire
 from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import ManifestNotFound
-from adapterhub_registry.models import Adapter, Metric, Version
+from adapterhub_registry.models import Adapter, BaseModel, Metric, Variant, Version
 from adapterhub_registry.service import lineage, recorded, representation, tombstone
 from adapterhub_registry.service.resolution import find_adapter
 from adapterhub_registry.service.visibility import readable
@@ -54,6 +55,34 @@ def _summaries(
         )
         for adapter in adapters
     ]
+
+
+def measured_on(session: Session, page: wire.AdapterPage, base: str | None) -> wire.AdapterPage:
+    """The page with the metrics of what fits a base, where adapters have versions for others too; two queries."""
+    many = [item.reference for item in page.items if len(item.bases) > 1]
+    if base is None or not many:
+        return page
+    rows = session.execute(
+        select(Adapter.full_name, Version.id)
+        .join(Version.variant)
+        .join(Variant.adapter)
+        .join(Variant.base_model)
+        .where(Adapter.full_name.in_(many), or_(BaseModel.key == base, Version.base_name == base))
+        .order_by(
+            case({"active": 0, "deprecated": 1}, value=Version.status, else_=2).desc(),
+            Version.created_at,
+            Version.id,
+        )
+    )
+    shown = dict(iter(rows))
+    metrics = _metrics(session, list(shown.values()))
+    items = [
+        msgspec.structs.replace(item, metrics=metrics.get(shown[item.reference], []))
+        if item.reference in shown
+        else item
+        for item in page.items
+    ]
+    return msgspec.structs.replace(page, items=items)
 
 
 def version_by_digest(session: Session, viewer: Viewer, digest: str) -> Version:

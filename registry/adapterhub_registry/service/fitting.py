@@ -68,7 +68,10 @@ def by_name(
         says = f"No base model named {name!r} with a fingerprint is known here."
         return Verdict(fits=None, says=says), found
     if all(each.fits for each in found):
-        says = "Yes, if yours is the one that goes by this name here: the fingerprint decides."
+        says = (
+            "Yes, if your model is the same as the one known here by this name. "
+            "Only the fingerprint proves it."
+        )
         return Verdict(fits=True, says=says), found
     if not any(each.fits for each in found):
         return Verdict(fits=False, says="No: none of the bases of this name is the one."), found

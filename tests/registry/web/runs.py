@@ -138,16 +138,16 @@ def pruning(found: wire.Attention, value: float) -> list[wire.Pruning]:
     return rows
 
 
-def cost(*, overhead: float = 1.041, seconds: float = 1432.6) -> wire.Cost:
-    """A bottleneck of 48 in every layer of a BERT base."""
+def cost(target: float, *, overhead: float = 1.041, seconds: float = 1432.6) -> wire.Cost:
+    """What a version costs; `sample.publish` counts the parameters of its weights."""
     return wire.Cost(
-        parameters=894_528,
+        parameters=0,
         parameters_base=109_482_240,
         latency_overhead=overhead,
         latency_note="CPU, 1 thread, batch 8, 128 tokens",
         training_seconds=seconds,
         seconds_to_target=round(seconds * 0.31, 1),
-        target=0.82,
+        target=target,
     )
 
 
@@ -177,7 +177,7 @@ def inference(seeds: Sequence[int], accuracy: float) -> wire.Report:
                 name="head only", value=0.6012, std=0.0021, seeds=list(seeds), parameters=2307
             ),
         ],
-        cost=cost(),
+        cost=cost(0.82),
         examples=[
             wire.Example(
                 text="The committee met for three hours on Tuesday.",
@@ -216,7 +216,7 @@ def emotions(labels: Sequence[str]) -> wire.Report:
         baselines=[
             wire.Baseline(name="full fine-tuning", value=0.519, std=0.006, seeds=[11, 22, 33])
         ],
-        cost=cost(overhead=1.038, seconds=2210.0),
+        cost=cost(0.5, overhead=1.038, seconds=2210.0),
         examples=[
             wire.Example(
                 text="I cannot believe you remembered my birthday, thank you so much!",
@@ -236,7 +236,7 @@ def similarity() -> wire.Report:
         split="validation",
         curves=curves([11, 22, 33, 44, 55], 0.882),
         baselines=[wire.Baseline(name="full fine-tuning", value=0.889, std=0.003, seeds=[11, 22])],
-        cost=cost(overhead=1.04, seconds=212.0),
+        cost=cost(0.87, overhead=1.04, seconds=212.0),
         examples=[
             wire.Example(text="A man plays a flute.", pair="Someone plays music.", value=3.61)
         ],
@@ -265,7 +265,7 @@ def fusion(members: Sequence[str], leaning: Sequence[float], f1: float) -> wire.
             wire.Baseline(name="one adapter", value=0.896, std=0.008, seeds=[11, 22, 33]),
             wire.Baseline(name="head only", value=0.814, std=0.003, seeds=[11, 22, 33]),
         ],
-        cost=cost(overhead=1.118, seconds=96.4),
+        cost=cost(0.9, overhead=1.118, seconds=96.4),
         examples=[
             wire.Example(
                 text="The company posted a profit of 12 million dollars.",

@@ -90,6 +90,20 @@ def test_the_tabs_of_the_commands_work_without_script(plain: Page, address: str)
     assert plain.locator(".copy-button:visible").count() == 0
 
 
+@pytest.mark.parametrize("path", ["/methods/lora", "/methods/lora#content", "/compositions"])
+def test_the_bar_of_a_phone_shows_where_one_is(scripted: Page, address: str, path: str):
+    scripted.set_viewport_size({"width": 390, "height": 400})
+    scripted.goto(address + path)
+    scripted.locator("html.scripted").wait_for()
+
+    place = scripted.locator(".top nav [aria-current]").bounding_box()
+
+    assert place is not None
+    assert place["x"] >= 0
+    assert place["x"] + place["width"] <= 390
+    assert (scripted.evaluate("window.scrollY") > 0) == ("#" in path)
+
+
 @pytest.mark.parametrize(
     "path", ["/adapters/nli/multinli@ukp:3?variant=1", "/adapters/sts/mrpc@ukp"]
 )

@@ -225,6 +225,36 @@ def test_from_a_base_one_comes_to_the_variant_that_fits_it(catalogue: Hub):
         assert base["name"] in read(catalogue.client, path).one("p", class_="panel-title").text
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        pytest.param(f"/bases/{BERT}", "0.846", id="its page"),
+        pytest.param(f"/adapters?base={BERT}", "0.846", id="its list"),
+        pytest.param("/adapters?base=roberta-base", "0.872", id="a list of a name"),
+        pytest.param("/adapters", "0.872", id="no base"),
+    ],
+)
+def test_a_row_tells_what_was_measured_on_the_base_of_the_list(
+    catalogue: Hub, path: str, value: str
+):
+    rows = read(catalogue.client, path).all("li", class_="entry")
+
+    (own,) = (words(each.text) for each in rows if "nli/multinli@ukp" in each.text)
+    assert f" {value} ± " in own
+
+
+def test_a_yanked_version_has_no_place_among_others(catalogue: Hub):
+    own = variant(catalogue, "bert-base-uncased")
+
+    yanked, newest = (
+        read(catalogue.client, f"{MULTINLI}:{number}?variant={own}") for number in (1, 3)
+    )
+
+    assert "not ranked, as it is yanked" in yanked.text
+    assert "of 2" not in words(yanked.one("table", class_="metrics").text)
+    assert "1st of 2 here" in words(newest.text)
+
+
 def test_an_organization_shows_its_adapters_and_members_only_to_members(catalogue: Hub):
     path = "/orgs/lab"
 
@@ -291,7 +321,7 @@ def test_the_card_is_rendered_below_the_headings_of_the_page(catalogue: Hub):
 @pytest.mark.parametrize(
     ("pin", "number", "notice"),
     [
-        pytest.param(":1", "1", "Version 1 is yanked. The labels of `neutral`", id="yanked"),
+        pytest.param(":1", "1", "Version 1 is yanked. The labels of neutral and", id="yanked"),
         pytest.param(":2", "2", "Version 2 is deprecated. Version 3 was trained", id="deprecated"),
         pytest.param(":stable", "3", None, id="alias"),
         pytest.param("", "3", None, id="newest"),

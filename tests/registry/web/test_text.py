@@ -10,9 +10,11 @@ from adapterhub_client.charts import text
 @pytest.mark.parametrize(
     ("value", "read"),
     [
-        pytest.param(text.size(999), "999 B", id="bytes"),
-        pytest.param(text.size(3_630_000), "3.6 MB", id="megabytes"),
-        pytest.param(text.size(5_000_000_000_000), "5000.0 GB", id="no unit above"),
+        pytest.param(text.size(999), "999\N{NO-BREAK SPACE}B", id="bytes"),
+        pytest.param(text.size(3_630_000), "3.6\N{NO-BREAK SPACE}MB", id="megabytes"),
+        pytest.param(
+            text.size(5_000_000_000_000), "5000.0\N{NO-BREAK SPACE}GB", id="no unit above"
+        ),
         pytest.param(text.counted(1, "adapter"), "1 adapter", id="one"),
         pytest.param(text.counted(12_345, "adapter"), "12,345 adapters", id="many"),
         pytest.param(text.counted(2, "entry", "entries"), "2 entries", id="other plural"),
@@ -35,6 +37,14 @@ from adapterhub_client.charts import text
             text.breaking("layer.0.up_<b>"),
             "layer.<wbr>0.<wbr>up_<wbr>&lt;b&gt;",
             id="a name breaks after its parts",
+        ),
+        pytest.param(
+            text.ticked("the `a` of `<b>`"),
+            "the <code>a</code> of <code>&lt;b&gt;</code>",
+            id="what is in backticks is code",
+        ),
+        pytest.param(
+            text.ticked("the `a` of `b…"), "the <code>a</code> of `b…", id="an open backtick stays"
         ),
         pytest.param(text.compact({"a": [1, None, "é&<"]}), '{"a":[1,null,"é&<"]}', id="json"),
         pytest.param(text.parts("nli/a.b@ukp"), ("nli", "a.b", "ukp"), id="reference"),

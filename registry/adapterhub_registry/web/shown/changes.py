@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from adapterhub_client import wire
-from adapterhub_client.charts.text import compact, number, size
+from adapterhub_client.charts.text import compact, number, short, size
 
 Kind = Literal["better", "worse", "added", "changed", "removed"]
 
@@ -98,7 +98,9 @@ def _files(old: wire.Manifest, new: wire.Manifest) -> Iterator[Change]:
         if was is None:
             yield Change("added", "file", file.path, after=size(file.size_bytes))
         elif was.sha256 != file.sha256:
-            yield Change("changed", "file", file.path, size(was.size_bytes), size(file.size_bytes))
+            sizes = size(was.size_bytes), size(file.size_bytes)
+            told = sizes if sizes[0] != sizes[1] else (short(was.sha256), short(file.sha256))
+            yield Change("changed", "file", file.path, *told)
     for file in before.values():
         yield Change("removed", "file", file.path, before=size(file.size_bytes))
 

@@ -53,7 +53,8 @@ class Compared(msgspec.Struct, frozen=True):
     """A metric that several report on the same data, on one scale."""
 
     measured: Measured
-    axis: Markup
+    ends: tuple[str, str]
+    """of the scale"""
     cells: list[Cell]
 
 
@@ -197,4 +198,4 @@ def _compared(key: Measured, metrics: Sequence[wire.Metric | None]) -> Compared:
         is_best = sign * metric.value == best
         plot = dots.dot_plot(dots.Dot(metric.value, metric.std), spanned, is_other=not is_best)
         cells.append(Cell(metric, plot, is_best=is_best and len(here) > 1))
-    return Compared(key, dots.axis(spanned), cells)
+    return Compared(key, (spanned.labels[0], spanned.labels[-1]), cells)

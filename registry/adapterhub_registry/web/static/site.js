@@ -1,5 +1,13 @@
-// Copy buttons, and `/` to search. Without this file every text is still there to be selected.
+// Copy buttons, the bar of the site, and `/` to search. Without this file every text is still there to be selected.
 document.documentElement.classList.add("scripted");
+
+// On a phone the bar of the site is longer than the screen: bring where one is into view, the page itself stays.
+const here = document.querySelector(".top nav [aria-current]");
+if (here) {
+  const bar = here.closest("nav");
+  const middle = (box) => box.left + box.width / 2;
+  bar.scrollLeft += middle(here.getBoundingClientRect()) - middle(bar.getBoundingClientRect());
+}
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest(".copy-button");

@@ -3,6 +3,7 @@
 from flask import Response, request
 
 from adapterhub_registry.request import session, viewer
+from adapterhub_registry.service import catalogue
 from adapterhub_registry.service import search as searching
 from adapterhub_registry.web.page import blueprint, rendered
 from adapterhub_registry.web.shown import facets, leaders, listing
@@ -14,7 +15,8 @@ def adapter_list() -> Response:
     search = listing.asked(request.args)
     query, mistake = listing.understood(search)
     looked = searching.look(session(), viewer(), query)
-    page = searching.page(session(), looked, search)
+    found = searching.page(session(), looked, search)
+    page = catalogue.measured_on(session(), found, search.base)
     counted = facets.facets(session(), search, looked)
     chosen = listing.active(search, counted)
     measured = listing.measured(search)

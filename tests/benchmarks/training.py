@@ -179,8 +179,8 @@ def small(home: Path, rows: list[dict[str, object]]) -> tuple[str, Path]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(locate(BASE)))
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=128,
+        vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=256,
     )  # fmt: skip
     base, data = home / "small", home / "short"
     BertModel(config, add_pooling_layer=True).save_pretrained(base)

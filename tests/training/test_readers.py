@@ -129,3 +129,21 @@ def test_a_file_that_only_claims_to_be_parquet_is_refused(tmp_path):
 
     with pytest.raises(BadData, match="no Parquet file"):
         load(tmp_path)
+
+
+def test_a_cell_may_be_as_long_as_a_text_is(tmp_path):
+    long = "word " * 40_000
+    rows = "".join(f'"{long}{at}",{at % 2}\n' for at in range(4))
+    (tmp_path / "train.csv").write_text("text,label\n" + rows)
+
+    found = load(tmp_path)
+
+    texts = [example.text for split in found.splits.values() for example in split]
+    assert sorted(texts) == [f"{long}{at}" for at in range(4)]
+
+
+def test_a_label_that_only_looks_like_a_number_is_a_word(tmp_path):
+    rows = "".join(f"a {label},{label}\n" for label in ("10", "²", "9") * 2)
+    (tmp_path / "train.csv").write_text("text,label\n" + rows)
+
+    assert load(tmp_path).labels == ("9", "10", "²")

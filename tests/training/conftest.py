@@ -48,9 +48,9 @@ def half_base(tiny_base, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def moods(tmp_path_factory):
-    """A task that a tiny model learns: is it done well or badly."""
+    """A task that a tiny model learns: is it done well or badly; a test may write into it."""
     folder = tmp_path_factory.mktemp("moods")
     rows = [
         {"text": f"{article} {animal} {deed} {how} .", "label": how}

@@ -69,11 +69,13 @@ ROWS = (
     Row("loop", "the peer's AdapterTrainer over a bare loop", "peer loop", "peer bare loop", ""),
     Row("half", "adapters in the upper half, states kept, over full fine-tuning", "half", "full", "0.25"),
     Row("half", "  adapters in every layer, over full fine-tuning", "ours, no dropout", "full", "floor 0.57"),
+    Row("half", "  the same, what is fixed in the first layer kept", "ours, kept", "full", ""),
     Row("gang", "5 seeds in one pass over one seed", "5 seeds", "1 seed", "2"),
     Row("gang", "  batches of 8", "5 seeds of 8", "1 seed of 8", ""),
     Row("gang", "  a small base, short texts, batches of 8", "5 small seeds", "1 small seed", ""),
     Row("gang", "  adapters in the upper half, states kept", "5 seeds, half", "1 seed, half", ""),
     Row("fusion", "fusion of 8, a step over one of full fine-tuning", "fusion", "full", "0.70"),
+    Row("fusion", "  nothing kept of the first layer", "fusion, nothing kept", "full", ""),
 )  # fmt: skip
 
 
@@ -249,7 +251,9 @@ def ways(stack: ExitStack, given: argparse.Namespace, home: Path) -> dict[str, C
         "ours, bf16": Way(stack, large, epoch, adapter, precision="bfloat16"),
         "full": Way(stack, large, epoch, '{"mode": "full"}'),
         "half": Way(stack, large, epoch, upper, **kept),
-        "fusion": Way(stack, large, epoch, fused),
+        "fusion": Way(stack, large, epoch, fused, **kept),
+        "fusion, nothing kept": Way(stack, large, epoch, fused),
+        "ours, kept": Way(stack, large, epoch, adapter, **kept),
         "1 seed": Way(stack, large, epoch, adapter),
         "5 seeds": Way(stack, large, epoch, adapter, **many),
         "1 seed of 8": Way(stack, large, few, adapter, batch_size=8),

@@ -84,7 +84,10 @@ def test_seeds_that_cannot_go_together_are_refused_where_that_is_asked_for(train
 @pytest.mark.parametrize(
     ("method", "layers"),
     [
+        pytest.param("method.drop_layers=0", 0, id="adapters everywhere"),
         pytest.param("method.drop_layers=1", 1, id="adapter"),
+        pytest.param("method.config=par_bn", 0, id="parallel"),
+        pytest.param("method.config=double_seq_bn", 0, id="two a layer"),
         pytest.param("method={mode='head'}", 2, id="head"),
         pytest.param("method={mode='top-layers', layers=1}", 1, id="top layer"),
     ],
@@ -94,12 +97,43 @@ def test_states_that_are_kept_change_no_result(train, tmp_path, method, layers):
     for way in ("yes", "no"):
         results = train(method, "training.epochs=6", f"training.cache={way}", overwrite=True)
         assert results.choices.cached_layers == (layers if way == "yes" else 0)
+        assert (results.choices.cache_bytes > 0) is (way == "yes")
         found[way] = torch.tensor(curves(results))
 
     assert (found["yes"] - found["no"]).abs().max() < 1e-5
     kept = list((tmp_path / "cache" / "activations").iterdir())
     assert len(kept) == 2  # train and validation; test has the texts of validation
     assert all(path.suffix == ".npy" for path in kept)
+
+
+def test_nothing_is_kept_where_the_first_layer_is_changed_from_its_begin_on(train):
+    choices = train("method.config=lora", "training.epochs=1").choices
+
+    assert (choices.cached_layers, choices.cache_bytes) == (0, 0)
+    assert choices.reasons[1] == "nothing kept: the very first layer is trained"
+
+
+@pytest.mark.parametrize("option", ["gradient_checkpointing", "compile"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
+def test_parts_of_a_layer_are_not_kept_where_it_is_computed_again_or_compiled(train, option):
+    choices = train(f"training.{option}=true", "training.epochs=1").choices
+
+    assert choices.cache_bytes == 0
+
+
+def test_without_room_for_parts_of_a_layer_whole_layers_are_kept(train, monkeypatch):
+    settings = ["method.drop_layers=1", "training.epochs=1"]
+    both = train(*settings).choices
+    monkeypatch.setattr(activations, "LARGEST_BYTES", both.cache_bytes // 2)
+
+    layers = train(*settings, overwrite=True).choices
+
+    assert (both.cached_layers, layers.cached_layers) == (1, 1)
+    assert 0 < layers.cache_bytes < both.cache_bytes
+    assert both.reasons[1].startswith(
+        "what the lowest 1 layers and the fixed parts of the next make is kept"
+    )
+    assert layers.reasons[1].startswith("what the lowest 1 layers make is kept")
 
 
 def test_states_are_kept_for_choices_too(experiment_file, tmp_path):

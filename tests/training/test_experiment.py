@@ -55,6 +55,27 @@ def test_every_mode_has_its_own_keys(file, override, mode, kind):
     assert read.mode == mode
 
 
+@pytest.mark.parametrize(
+    ("method", "drops"),
+    [
+        ("{mode='adapter'}", False),
+        ("{mode='head'}", False),
+        ("{mode='full'}", True),
+        ("{mode='top-layers'}", True),
+    ],
+)
+def test_a_base_has_its_dropout_where_it_is_trained_or_where_that_is_said(
+    experiment_file, method, drops
+):
+    text = experiment_file.read_text().replace("dropout = false\n", "")
+    experiment_file.write_text(text)
+
+    assert experiment.read(experiment_file, [f"method={method}"]).base_drops is drops
+    for said in (True, False):
+        settings = [f"method={method}", f"training.dropout={str(said).lower()}"]
+        assert experiment.read(experiment_file, settings).base_drops is said
+
+
 def test_data_is_found_beside_the_file(file, tmp_path):
     assert experiment.read(file).task.data == str(tmp_path / "data" / "cb")
 

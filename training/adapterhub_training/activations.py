@@ -1,9 +1,9 @@
 """What the frozen lower layers make of each text, computed once and kept for all epochs, seeds and ways to train.
 
-The states after the last layer below the first trained one lie in a file beside the other caches, packed without
-padding, under a name that says of what they are: the base's weights, the texts' tokens, the layer, the number format
-and the versions that computed them. With them a forward pass begins at that layer. Right only where those layers are a
-fixed function of the text: nothing in them is trained, and they have no dropout.
+The states after the last layer below the first trained one, and what is fixed inside that one, lie in a file beside the
+other caches, packed without padding, under a name that says of what they are: the base's weights, the texts' tokens,
+the layer, the number format and the versions that computed them. With them a forward pass begins there. Right only
+where those layers are a fixed function of the text: nothing in them is trained, and they have no dropout.
 
 Idea: PAC (parallel adapters with an activation cache) and Skip2-LoRA; the layers to leave out are AdapterDrop's.
 """
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from adapterhub_client import fingerprint
 from adapterhub_client.compose import Adapted
 from adapterhub_client.compose.sites.backbone import Backbone as Sites
-from adapterhub_training import batches
+from adapterhub_training import batches, inner
 from adapterhub_training.batches import Split
+from adapterhub_training.inner import Inner
 
 LARGEST_BYTES = 8 * 1024**3
 """of all that is kept; what was used longest ago goes first"""
@@ -47,6 +48,19 @@ class Lower(NamedTuple):
     """how many they are"""
     first_only: bool = False
     """whether nothing but the first token is read of what they make"""
+    inner: Inner | None = None
+    """what is fixed in the layer above them"""
+
+    @property
+    def keeps_output(self) -> bool:
+        """Whether what the last of them makes is kept."""
+        return self.depth > 0 and (self.inner is None or self.inner.needs_input)
+
+    @property
+    def features(self) -> int:
+        """Numbers that are kept for each token."""
+        own = self.backbone.hidden_size if self.keeps_output else 0
+        return own + (0 if self.inner is None else self.inner.features)
 
     @property
     def whole(self) -> bool:
@@ -61,7 +75,7 @@ class States:
         self._values, self._split, self._lower = values, split, lower
 
     def of(self, rows: list[int], *, multiple: int, like: Tensor) -> Tensor:
-        """What the lower layers make of these units: (sequences, length, features), zero where padding is."""
+        """What is kept of these units: (sequences, length, features), zero where padding is."""
         sequences = self._split.sequences(rows)
         if self._lower.first_only:
             found = torch.from_numpy(self._values[sequences][:, None])
@@ -73,9 +87,9 @@ class States:
 
 
 def below(adapted: Adapted, *, first_only: bool) -> Lower | None:
-    """The layers below the first that is trained or has something active; None where that is the very first.
+    """The layers below the first that is trained or has something active: none where that is the very first.
 
-    Encoders beside decoders, and models whose layers share their weights, have no such layers.
+    Of encoders beside decoders, and of models whose layers share their weights, nothing can be kept: None.
     """
     backbone = adapted.backbone
     if backbone.first_decoder_layer is not None or backbone.architecture.is_layer_shared:
@@ -88,13 +102,13 @@ def below(adapted: Adapted, *, first_only: bool) -> Lower | None:
         if number in acting or any(id(p) in trained for p in layer.parameters())
     )
     depth = next(own, count)
-    return Lower(backbone, depth, first_only and depth == count) if depth else None
+    return Lower(backbone, depth, first_only and depth == count)
 
 
 def size(split: Split, lower: Lower, dtype: torch.dtype) -> int:
     """How many bytes the states of a split take."""
     tokens = len(split.sequence_lengths) if lower.first_only else int(split.sequence_lengths.sum())
-    return tokens * lower.backbone.hidden_size * torch.finfo(dtype).bits // 8
+    return tokens * lower.features * torch.finfo(dtype).bits // 8
 
 
 def states(split: Split, lower: Lower, folder: Path, *, dtype: torch.dtype, step: Step) -> States:
@@ -105,7 +119,7 @@ def states(split: Split, lower: Lower, folder: Path, *, dtype: torch.dtype, step
     """
     shape = (
         len(split.sequence_lengths) if lower.first_only else int(split.sequence_lengths.sum()),
-        lower.backbone.hidden_size,
+        lower.features,
     )
     kept = np.float16 if dtype is torch.float16 else np.float32
     path = folder / f"{_key(split, lower, dtype)}.npy"
@@ -134,14 +148,22 @@ def states(split: Split, lower: Lower, folder: Path, *, dtype: torch.dtype, step
 
 @contextmanager
 def given(lower: Lower, values: Tensor) -> Iterator[None]:
-    """Let the model begin with these states; the layers below pass on what they get, and the last hands on these."""
+    """Let the model begin with these states; the layers below pass on what they get, and the last hands on its own."""
     layers = lower.backbone.layers[: lower.depth]
+    parts = list(torch.split(values, _widths(lower), dim=-1))
     places = _places(lower.backbone.module, layers)
     try:
         for parent, key in places:
             parent._modules[key] = _PASSING  # noqa: SLF001  setattr would register it again
-        places[-1][0]._modules[places[-1][1]] = _Given(values)  # noqa: SLF001
-        yield
+        if places:
+            output = parts.pop(0) if lower.keeps_output else parts[0]  # a stand-in of its shape
+            places[-1][0]._modules[places[-1][1]] = _Given(output)  # noqa: SLF001
+        if lower.inner is None:
+            yield
+        else:
+            above = lower.backbone.layers[lower.depth]
+            with inner.given(above, lower.inner.modules, parts):
+                yield
     finally:
         for (parent, key), layer in zip(places, layers, strict=True):
             parent._modules[key] = layer  # noqa: SLF001
@@ -173,7 +195,15 @@ class _Enough(Exception):
 
 
 def lower_output(lower: Lower, inputs: dict[str, Tensor]) -> Tensor:
-    """Run the lower layers alone: (sequences, length, features)."""
+    """Run what is below alone: (sequences, length, features)."""
+
+    def runs() -> object:
+        return lower.backbone.module(**inputs)
+
+    if lower.inner is not None:
+        above = lower.backbone.layers[lower.depth]
+        output, parts = inner.outputs(above, lower.inner, runs)
+        return torch.cat([output, *parts] if lower.keeps_output else parts, dim=-1)
     found: list[Tensor] = []
 
     def take(_module: nn.Module, _args: object, output: Any) -> None:  # noqa: ANN401
@@ -183,7 +213,7 @@ def lower_output(lower: Lower, inputs: dict[str, Tensor]) -> Tensor:
     handle = lower.backbone.layers[lower.depth - 1].register_forward_hook(take)
     try:
         with suppress(_Enough):
-            lower.backbone.module(**inputs)
+            runs()
     finally:
         handle.remove()
     return found[0]
@@ -223,6 +253,12 @@ def _acting(adapted: Adapted) -> set[int]:
     return numbers - adapted.activation.manner.skip_layers
 
 
+def _widths(lower: Lower) -> list[int]:
+    """The features of each thing that is kept."""
+    own = [lower.backbone.hidden_size] if lower.keeps_output else []
+    return own + [each.features for each in (lower.inner.modules if lower.inner else ())]
+
+
 def _places(module: nn.Module, layers: list[nn.Module]) -> list[tuple[nn.Module, str]]:
     found = {
         id(child): (parent, key)
@@ -244,6 +280,7 @@ def _key(split: Split, lower: Lower, dtype: torch.dtype) -> str:
         str(lower.backbone.reference_parameter.device.type),
         lower.depth,
         lower.first_only,
+        None if lower.inner is None else (lower.keeps_output, *lower.inner.modules),
         str(dtype),
         split.encoded.pad_left,
     )

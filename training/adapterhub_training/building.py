@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adapterhub_client import compose, fingerprint, names
 from adapterhub_client.compose import Adapted
+from adapterhub_client.compose.engine import products
 from adapterhub_client.compose.shelf import Pin
 from adapterhub_client.formats.folder import COMPOSITION_FILE, read_json
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
@@ -64,15 +65,16 @@ def prepared(
         if settings.gradient_checkpointing:
             backbone.checkpoint_gradients(base.model, enabled=True)
         streams = Streams(adapted, members, begin) if len(seeds) > 1 else None
-        yield Subject(
-            adapted,
-            members,
-            dropout=settings.dropout,
-            skip_layers=_skipped(experiment),
-            compiled=settings.compile,
-            checkpointed=settings.gradient_checkpointing,
-            streams=streams,
-        )
+        with nullcontext() if settings.compile else products.quick(adapted):
+            yield Subject(
+                adapted,
+                members,
+                dropout=experiment.base_drops,
+                skip_layers=_skipped(experiment),
+                compiled=settings.compile,
+                checkpointed=settings.gradient_checkpointing,
+                streams=streams,
+            )
     finally:
         if streams is not None:
             streams.close()

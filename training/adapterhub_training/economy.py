@@ -9,12 +9,13 @@ import torch
 
 from adapterhub_client import settings
 from adapterhub_client.formats.method import MethodConfig, PrefixTuning, Union, parse
-from adapterhub_training import activations, learner
+from adapterhub_training import activations, inner, learner
 from adapterhub_training.activations import Lower
 from adapterhub_training.backbone import Backbone
 from adapterhub_training.batches import Split
 from adapterhub_training.errors import BadExperiment
 from adapterhub_training.experiment import AdapterMethod, Experiment
+from adapterhub_training.inner import Inner
 from adapterhub_training.material import Lesson
 from adapterhub_training.progress import Display
 from adapterhub_training.subject import Part, Subject
@@ -55,7 +56,7 @@ def gang(
         raise BadExperiment(f'`training.gang = "yes"` cannot be: {found[0]}.')
     if training.gang == "no" or found:
         return (False, f"one seed after the other: {found[0] if found else 'as asked'}")
-    if training.gang == "auto" and training.dropout:
+    if training.gang == "auto" and experiment.base_drops:
         return (
             False,
             "one seed after the other: with `dropout` each seed draws for the whole base",
@@ -131,24 +132,64 @@ def worth_keeping(
 ) -> tuple[Lower | None, str]:
     """The layers whose states are worth keeping, if any, and why."""
     training = experiment.training
-    if training.cache == "no":
-        return None, "nothing kept: as asked"
-    if any(lesson.kind.name == "masked_lm" for lesson in lessons):
-        return None, "nothing kept: other words are hidden each time"
-    if training.cache == "auto" and training.dropout:
-        return None, "nothing kept: with `dropout` a text is never the same twice"
-    subject.compose(lessons[0].name, [(subject.members[0], 0)])
+    obstacles = {
+        "as asked": training.cache == "no",
+        "other words are hidden each time": any(each.kind.name == "masked_lm" for each in lessons),
+        "with `dropout` a text is never the same twice": training.cache == "auto"
+        and experiment.base_drops,
+        "`compile` is on": training.cache == "auto" and training.compile,
+    }
+    found = [reason for reason, is_so in obstacles.items() if is_so]
+    if found:
+        return None, f"nothing kept: {found[0]}"
+    choices = _choices(subject, experiment, lessons)
+    if not choices:
+        return None, "nothing kept: the very first layer is trained"
+    kept = dtype(subject, experiment)
     splits = [split for lesson in lessons for split in lesson.splits.values()]
+    sizes = [sum(activations.size(split, each, kept) for split in splits) for each in choices]
+    for lower, size in zip(choices, sizes, strict=True):
+        if size <= activations.LARGEST_BYTES:
+            return lower, f"what {_what(lower)} make is kept ({size / 1024**2:,.0f} MiB)"
+    return None, f"nothing kept: the states would take {sizes[-1] / 1024**3:.1f} GiB"
+
+
+def _choices(subject: Subject, experiment: Experiment, lessons: Sequence[Lesson]) -> list[Lower]:
+    """What could be kept, that which saves most first."""
+    subject.compose(lessons[0].name, [(subject.members[0], 0)])
     reads_first = all(head.reads_first_token for head in subject.adapted.active_heads)
-    pads_left = any(split.encoded.pad_left for split in splits)
+    pads_left = any(split.encoded.pad_left for each in lessons for split in each.splits.values())
     lower = activations.below(subject.adapted, first_only=reads_first and not pads_left)
     if lower is None:
-        return None, "nothing kept: the very first layer is trained"
-    needed = sum(activations.size(split, lower, dtype(subject, experiment)) for split in splits)
-    if needed > activations.LARGEST_BYTES:
-        return None, f"nothing kept: the states would take {needed / 1024**3:.1f} GiB"
-    what = "all layers" if lower.whole else f"the lowest {lower.depth} layers"
-    return lower, f"what {what} make is kept ({needed / 1024**2:,.0f} MiB)"
+        return []
+    fixed = _inner(subject, lower, lessons[0], experiment)
+    more = [lower._replace(inner=fixed)] if fixed is not None else []
+    return [*more, lower] if lower.depth else more
+
+
+def _what(lower: Lower) -> str:
+    if lower.whole:
+        return "all layers"
+    parts = [f"the lowest {lower.depth} layers"] if lower.depth else []
+    if lower.inner is not None:
+        parts.append("the fixed parts of the " + ("next" if lower.depth else "first layer"))
+    return " and ".join(parts)
+
+
+def _inner(subject: Subject, lower: Lower, lesson: Lesson, experiment: Experiment) -> Inner | None:
+    """What is fixed inside the first layer that is trained, whatever is active."""
+    if lower.whole or experiment.training.compile or experiment.training.gradient_checkpointing:
+        return None
+    split = lesson.splits["validation"]
+    batch = split.batch(list(range(min(CHECKED, len(split))))).to(subject.device)
+    inputs = {k: v.flatten(0, -2) if v.dim() > 2 else v for k, v in batch.inputs.items()}  # noqa: PLR2004
+    layer = lower.backbone.layers[lower.depth]
+
+    def runs() -> object:
+        return subject.adapted(**inputs)
+
+    subject.eval()
+    return inner.find(layer, runs)
 
 
 def dtype(subject: Subject, experiment: Experiment) -> torch.dtype:

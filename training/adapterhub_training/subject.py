@@ -108,12 +108,13 @@ class Subject:
         self._dropout, self._skipped = dropout, tuple(skip_layers)
         self._checkpointed = checkpointed
         self._composed: object = None
+        self._reference = adapted.backbone.reference_parameter
         self._call = torch.compile(adapted, dynamic=True) if compiled else adapted
 
     @property
     def device(self) -> torch.device:
         """Where it is."""
-        return self.adapted.backbone.reference_parameter.device
+        return self._reference.device
 
     @property
     def multiple(self) -> int:
@@ -203,8 +204,7 @@ class Subject:
         states = self.states.get(id(split))
         if states is None or self.lower is None:
             return nullcontext()
-        like = self.adapted.backbone.reference_parameter
-        values = states.of(batch.rows, multiple=self.multiple, like=like)
+        values = states.of(batch.rows, multiple=self.multiple, like=self._reference)
         return activations.given(self.lower, values)
 
 

@@ -157,8 +157,8 @@ class Training(Section, frozen=True, kw_only=True):
     """a random sample of this size, the same for all seeds; all where absent"""
     validation_examples: int | None = None
     test_examples: int | None = None
-    dropout: bool = True
-    """whether the frozen base keeps its dropout while training, as in the AdapterFusion paper's code"""
+    dropout: bool | None = None
+    """whether the base has its dropout while training; where absent, only if it is itself trained"""
     cache: Auto = "auto"
     """whether what the frozen layers below the first trained one make of each text is computed once and kept"""
     gang: Auto = "auto"
@@ -217,6 +217,15 @@ class Experiment(Section, frozen=True, kw_only=True):
         """The one given, or the mode's own."""
         given = self.training.learning_rate
         return self.method.learning_rate if given is None else given
+
+    @property
+    def base_drops(self) -> bool:
+        """Whether the base has its dropout: as is said, or where it is itself trained."""
+        given, method = self.training.dropout, self.method
+        trains_base = isinstance(method, FullMethod | TopLayersMethod) or (
+            isinstance(method, MultitaskMethod) and method.shared == "base"
+        )
+        return trains_base if given is None else given
 
     @property
     def dataset(self) -> str:

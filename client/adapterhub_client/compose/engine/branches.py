@@ -11,9 +11,8 @@ from typing import Any, Protocol
 import msgspec
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from adapterhub_client.compose.engine import division
+from adapterhub_client.compose.engine import division, products
 from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.expression import (
     BatchSplit,
@@ -162,7 +161,7 @@ def linear(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: (out, in) or (groups, out, in); bias: (out) or (groups, out)
     """
     if weight.dim() == 2:  # noqa: PLR2004 - one matrix
-        return functional.linear(hidden, weight, bias)
+        return products.linear(hidden, weight, bias)
     if bias is None:
         return torch.bmm(hidden, weight.mT)
     return torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)

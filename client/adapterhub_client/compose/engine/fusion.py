@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapterhub_client.compose.engine import products
 from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.engine.stream import Stream
 from adapterhub_client.compose.methods.bottleneck import NORMAL_STD, BottleneckAdapter
@@ -95,7 +96,7 @@ class FusionLayer(nn.Module):
         """Compute k = W_kᵀ (W_q q + b_q)."""
         if self.query is not None:
             query = self.query(query)
-        return query if self.key is None else functional.linear(query, self.key.weight.T)
+        return query if self.key is None else products.linear(query, self.key.weight.T)
 
     def valued(self, mixture: Tensor) -> Tensor:
         """Apply the value map, where there is one."""
@@ -104,7 +105,7 @@ class FusionLayer(nn.Module):
     def times_keyed(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """R W_kᵀ W_q and R W_kᵀ b_q for rows R (any, features)."""
         if self.key is not None:
-            rows = functional.linear(rows, self.key.weight)
+            rows = products.linear(rows, self.key.weight)
         if self.query is None:
             return rows, rows.new_zeros(rows.shape[0])
         return rows @ self.query.weight, rows @ self.query.bias
@@ -205,27 +206,27 @@ class Mixture:
 
     def _folded(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
         down, down_bias, rows, owner = self.stacked()
-        code = self._code(functional.linear(hidden, down, down_bias), apart)
-        keyed = functional.linear(self.layer.keyed(query), rows)
+        code = self._code(products.linear(hidden, down, down_bias), apart)
+        keyed = products.linear(self.layer.keyed(query), rows)
         return self.layer.valued(self._mixed(code, keyed, rows, owner))
 
     def _formed(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
         """Compute the compiled form in training; the members' own matrices stay apart, as most are frozen."""
         down, down_bias, rows, owner = self.stacked()
         keys, offsets = self.layer.times_keyed(rows)
-        code = self._code(functional.linear(hidden, down, down_bias), apart)
-        keyed = functional.linear(query, keys, offsets)
+        code = self._code(products.linear(hidden, down, down_bias), apart)
+        keyed = products.linear(query, keys, offsets)
         return self._mixed(code, keyed, self.layer.valued(rows), owner)
 
     def _from_compiled(self, hidden: Tensor, query: Tensor, apart: Sequence[Tensor]) -> Tensor:
         into, bias, out, owner = self.compiled()
         begin = sum(adapter.width for adapter in self.shared)
         if query is hidden:
-            rows = functional.linear(hidden, into, bias)
+            rows = products.linear(hidden, into, bias)
             down, keyed = rows[..., :begin], rows[..., begin:]
         else:
-            down = functional.linear(hidden, into[:begin], bias[:begin])
-            keyed = functional.linear(query, into[begin:], bias[begin:])
+            down = products.linear(hidden, into[:begin], bias[:begin])
+            keyed = products.linear(query, into[begin:], bias[begin:])
         return self._mixed(self._code(down, apart), keyed, out, owner)
 
     def _mixed(self, code: Tensor, keyed: Tensor, out: Tensor, owner: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapterhub_client.compose.engine import products
 from adapterhub_client.compose.engine.frozen import Frozen
 from adapterhub_client.compose.methods.ia3 import Ia3Adapter
 from adapterhub_client.compose.methods.linear import Gate, LinearAdapter, dropped, spread, weight_of
@@ -195,7 +196,7 @@ class WideMean:
         first = self._adapters[0]
         down, up = self._factors()
         hidden = dropped(given, first.config.dropout, training=first.training)
-        return add_product(output, functional.linear(hidden, down), up)
+        return add_product(output, products.linear(hidden, down), up)
 
     def _join(self) -> Factors:
         factors = [adapter.factors() for adapter in self._adapters]

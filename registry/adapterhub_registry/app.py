@@ -1,6 +1,7 @@
 """The composition root: the only place that chooses implementations."""
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from adapterhub_registry import api, health, huggingface, ratelimit, telemetry, web
@@ -27,6 +28,8 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+_HEADERS = {name.lower(): (name, value) for name, value in HEADERS.items()}
+
 
 def create_app(
     settings: Settings, *, store: BlobStore | None = None, clock: Clock = utc_now
@@ -40,6 +43,7 @@ def create_app(
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_SECURE=(settings.public_url or "").startswith("https:"),
     )
+    app.session_interface = _PageSessions()
     app.url_map.strict_slashes = False
     requests.bind(app, open_runtime(settings, store=store, clock=clock))
     telemetry.register(app)
@@ -59,6 +63,14 @@ def create_app(
     return app
 
 
+class _PageSessions(SecureCookieSessionInterface):
+    """Flask's sessions, for pages: the API reads no cookie."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Read the cookie of a page."""
+        return None if request.path.startswith("/api/") else super().open_session(app, request)
+
+
 def _refuse_nul() -> None:
     """No name and no search has a NUL character; PostgreSQL would fail on one."""
     texts = [request.path, *request.args.keys(), *request.args.values()]
@@ -67,6 +79,6 @@ def _refuse_nul() -> None:
 
 
 def _secure(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+    said = {name.lower() for name, _ in response.headers}
+    response.headers.extend([header for name, header in _HEADERS.items() if name not in said])
     return response

@@ -8,6 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import msgspec
 from flask import Flask, Response, g, request
@@ -19,6 +20,7 @@ from adapterhub_registry.errors import TooManyRequests, Unauthorized
 from adapterhub_registry.request import viewer
 from adapterhub_registry.settings import Settings, SettingsRefused
 from adapterhub_registry.telemetry import log
+from adapterhub_registry.windows import Windows
 
 _UNCOUNTED = frozenset(["healthz", "readyz", "metrics", "static.asset"])
 _SEARCHES = frozenset(
@@ -70,7 +72,8 @@ def register(app: Flask, settings: Settings) -> None:
 
 def _limiter(address: str) -> FixedWindowRateLimiter:
     try:
-        return FixedWindowRateLimiter(storage_from_string(address))
+        is_own = urlsplit(address).scheme == "memory"
+        return FixedWindowRateLimiter(Windows() if is_own else storage_from_string(address))
     except Exception as error:  # each storage has errors of its own
         raise SettingsRefused(f"ADAPTERHUB_RATE_STORAGE {address!r} is refused: {error}") from error
 
@@ -94,8 +97,9 @@ def _counter(
         if rate is None:
             return
         try:
-            fits = limiter.hit(rate, kind, _who())
-            stats = limiter.get_window_stats(rate, kind, _who())
+            who = _who()
+            fits = limiter.hit(rate, kind, who)
+            stats = limiter.get_window_stats(rate, kind, who)
         except Exception as error:  # noqa: BLE001  # each storage has errors of its own
             log.error(
                 "requests are not counted", exc_info=error

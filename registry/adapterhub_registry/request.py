@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import cast
 
 from flask import Flask, Request, current_app, g, request
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -43,6 +44,15 @@ def session() -> Session:
     if "session" not in g:
         g.session = runtime().database.open()
     return cast("Session", g.session)
+
+
+def connection() -> Connection:
+    """The request's connection for reads that build no objects: the session's, or one alone where none is open."""
+    if "session" in g:
+        return session().connection()
+    if "connection" not in g:
+        g.connection = runtime().database.connect()
+    return cast("Connection", g.connection)
 
 
 @contextmanager
@@ -99,10 +109,11 @@ def _bearer(incoming: Request) -> str | None:
 
 
 def _close(_error: BaseException | None) -> None:
-    opened: Session | None = g.pop("session", None)
-    if opened is None:
-        return
-    try:
-        opened.close()
-    except DBAPIError:  # the connection is lost; the answer has said so, or needed it no more
-        opened.invalidate()
+    opened: list[Session | Connection | None] = [g.pop("session", None), g.pop("connection", None)]
+    for each in opened:
+        if each is None:
+            continue
+        try:
+            each.close()
+        except DBAPIError:  # the connection is lost; the answer has said so, or needed it no more
+            each.invalidate()

@@ -21,7 +21,7 @@ from adapterhub_registry.storage import (
     StoreUnreachable,
     open_store,
 )
-from adapterhub_registry.storage.store import CHUNK_BYTES, PART_BYTES, part_sizes
+from adapterhub_registry.storage.store import CHUNK_BYTES, MIB, PART_BYTES, part_sizes
 
 CONTENT = b"weights"
 ABSENT = hashlib.sha256(b"never put").hexdigest()
@@ -254,14 +254,14 @@ def test_many_writers_of_one_blob_never_show_a_part_of_it(store: BlobStore) -> N
     assert b"".join(store.read(digest)) == content
 
 
-LARGE = secrets.token_bytes(5 * CHUNK_BYTES) * 2 + b"end"
+LARGE = secrets.token_bytes(5 * MIB) * 2 + b"end"
 """two parts as small as S3 takes them, and a rest"""
 
 
 def stage_parts(store: BlobStore, content: bytes = LARGE, upload: str = "u1") -> str:
     digest = sha256(LARGE)
-    for number, start in enumerate(range(0, len(content), 5 * CHUNK_BYTES), 1):
-        part = content[start : start + 5 * CHUNK_BYTES]
+    for number, start in enumerate(range(0, len(content), 5 * MIB), 1):
+        part = content[start : start + 5 * MIB]
         store.stage_part(upload, digest, number, [part], len(part))
     return digest
 
@@ -272,7 +272,7 @@ def stage_parts(store: BlobStore, content: bytes = LARGE, upload: str = "u1") ->
         pytest.param(0, 0, None, id="nothing"),
         pytest.param(2 * PART_BYTES, 0, None, id="whole"),
         pytest.param(2 * PART_BYTES + 1, 3, 1, id="one byte more"),
-        pytest.param(64 * CHUNK_BYTES, 4, PART_BYTES, id="even"),
+        pytest.param(64 * MIB, 4, PART_BYTES, id="even"),
         pytest.param(100 * 1024**3, 1600, 4 * PART_BYTES, id="huge"),
     ],
 )
@@ -281,7 +281,7 @@ def test_parts_follow_from_the_size(size_bytes: int, count: int, last: int | Non
 
     assert (len(sizes), sizes[-1] if sizes else None) == (count, last)
     assert sum(sizes) == (size_bytes if sizes else 0)
-    assert all(size <= 64 * CHUNK_BYTES for size in sizes)
+    assert all(size <= 64 * MIB for size in sizes)
 
 
 def test_parts_become_one_blob(store: BlobStore) -> None:
@@ -295,7 +295,7 @@ def test_parts_become_one_blob(store: BlobStore) -> None:
 
 
 def test_parts_may_come_in_any_order_and_twice(store: BlobStore) -> None:
-    digest, step = sha256(LARGE), 5 * CHUNK_BYTES
+    digest, step = sha256(LARGE), 5 * MIB
     for number, content in [(3, b"end"), (1, bytes(step)), (2, LARGE[:step]), (1, LARGE[:step])]:
         store.stage_part("u1", digest, number, [content], len(content))
 
@@ -308,7 +308,7 @@ def test_it_is_known_which_parts_are_there(store: BlobStore) -> None:
     digest = stage_parts(store)
     store.stage("u1", sha256(CONTENT), [CONTENT], len(CONTENT))
 
-    assert store.staged_parts("u1", digest) == {1: 5 * CHUNK_BYTES, 2: 5 * CHUNK_BYTES, 3: 3}
+    assert store.staged_parts("u1", digest) == {1: 5 * MIB, 2: 5 * MIB, 3: 3}
     assert store.staged_parts("u2", digest) == {}
     assert store.staged("u1") == {digest: len(LARGE), sha256(CONTENT): len(CONTENT)}
     assert store.staged("u2") == {}
@@ -319,7 +319,7 @@ def test_it_is_known_which_parts_are_there(store: BlobStore) -> None:
 @pytest.mark.parametrize(
     "sent",
     [
-        pytest.param(LARGE[: 10 * CHUNK_BYTES], id="the last part is missing"),
+        pytest.param(LARGE[: 10 * MIB], id="the last part is missing"),
         pytest.param(LARGE + b"!", id="a byte too many"),
         pytest.param(bytes(len(LARGE)), id="other bytes"),
     ],
@@ -393,7 +393,7 @@ def test_what_passes_through_is_hashed(store: BlobStore, sent: bytes, size_bytes
 
 
 def test_s3_takes_parts_at_presigned_addresses(s3: BlobStore) -> None:
-    digest, step = sha256(LARGE), 5 * CHUNK_BYTES
+    digest, step = sha256(LARGE), 5 * MIB
     for number, start in enumerate(range(0, len(LARGE), step), 1):
         part = LARGE[start : start + step]
         target = s3.part_target("u1", digest, number, len(part), timedelta(minutes=5))

@@ -12,7 +12,7 @@ from tests.registry.conftest import Hub, ok, problem
 
 from adapterhub_client import wire
 from adapterhub_registry.models import AuditEvent, Task, Version
-from adapterhub_registry.storage.store import CHUNK_BYTES, PART_BYTES
+from adapterhub_registry.storage.store import MIB, PART_BYTES
 
 JSON = {"Content-Type": "application/json"}
 plain = msgspec.to_builtins
@@ -568,11 +568,11 @@ def test_what_is_wrong_in_a_batch_is_refused(hub: Hub, body: bytes, code: str) -
 
 
 def test_a_batch_holds_small_blobs_only(hub: Hub) -> None:
-    token, files = hub.token("ukp"), {**make_files(), "big.txt": bytes(CHUNK_BYTES + 1)}
+    token, files = hub.token("ukp"), {**make_files(), "big.txt": bytes(MIB + 1)}
     upload = hub.begin(token, make_manifest(files=files))
 
     refused = hub.call("POST", f"/uploads/{upload.id}/blobs", token, data=packed(files["big.txt"]))
-    longer = hub.call("POST", f"/uploads/{upload.id}/blobs", token, data=bytes(5 * CHUNK_BYTES))
+    longer = hub.call("POST", f"/uploads/{upload.id}/blobs", token, data=bytes(5 * MIB))
 
     assert problem(refused).code == "bad_request"
     assert problem(longer).code == "too_large"

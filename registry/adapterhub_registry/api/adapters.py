@@ -10,7 +10,7 @@ from adapterhub_client.names import Reference
 from adapterhub_registry import errors
 from adapterhub_registry.api.document import PUBLIC, answers, api
 from adapterhub_registry.domain.query import MalformedQuery
-from adapterhub_registry.request import session, viewer
+from adapterhub_registry.request import connection, session, viewer
 from adapterhub_registry.service import (
     answering,
     catalogue,
@@ -130,7 +130,7 @@ def resolve(
         base=query.base, config=query.config, version=query.version, fallback=query.fallback
     )
     reference = resolution.pinned(query.ref, wanted)
-    found = answering.resolved(session(), viewer(), reference, wanted) or resolution.resolve(
+    found = answering.resolved(connection(), viewer(), reference, wanted) or resolution.resolve(
         session(), viewer(), query.ref, wanted
     )
     return found, 200, lifecycle.headers(found.version)

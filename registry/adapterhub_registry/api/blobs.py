@@ -7,7 +7,7 @@ from flask import request as incoming
 from adapterhub_client import wire
 from adapterhub_registry import errors, sending
 from adapterhub_registry.api.document import PUBLIC, answers, api
-from adapterhub_registry.request import runtime, session, viewer
+from adapterhub_registry.request import connection, runtime, session, viewer
 from adapterhub_registry.service import answering, catalogue, download, lifecycle
 
 blueprint = Blueprint("blobs", __name__)
@@ -37,7 +37,7 @@ def manifest(digest: str) -> Response:
     """The canonical bytes of a manifest, the very ones its digest is taken over."""
     # The digest is the ETag, so whether a client has it is known before its bytes are read.
     held = incoming.if_none_match.contains_weak(digest)
-    facts = answering.facts(session(), viewer(), digest, with_manifest=not held)
+    facts = answering.facts(connection(), viewer(), digest, with_manifest=not held)
     if facts is None:
         catalogue.refuse_digest(session(), viewer(), digest)
     response = Response(facts.manifest, content_type="application/json")

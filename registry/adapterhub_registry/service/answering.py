@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Row, Select, bindparam, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Row, Select, bindparam, case, func, select
 
 from adapterhub_client import names, wire
-from adapterhub_registry.domain.permission import Viewer
+from adapterhub_registry.database import PREPARED
+from adapterhub_registry.domain.permission import ANONYMOUS, Viewer
 from adapterhub_registry.models import Account, Adapter, BaseModel, Variant, Version
 from adapterhub_registry.service.representation import moment
 from adapterhub_registry.service.resolution import Wanted
@@ -44,8 +44,17 @@ _base, _adapter = BaseModel.__table__.c, Adapter.__table__.c
 _JOINED = Version.__table__.join(Variant.__table__, _variant.id == _version.variant_id).join(
     Adapter.__table__, _adapter.id == _variant.adapter_id
 )
+_IS_NEWEST = (
+    func.row_number().over(
+        partition_by=(_version.variant_id, _version.status == "yanked"),
+        order_by=_version.number.desc(),
+    )
+    == 1
+)
 _VERSIONS = (
     select(
+        # of all versions only those that may answer without a pin bring their manifest
+        case((_IS_NEWEST, _version.manifest)).label("manifest"),
         _version.id,
         _version.number,
         _version.digest,
@@ -70,23 +79,30 @@ _VERSIONS = (
         )
     )
     .where(_adapter.full_name == bindparam("name"))
+    .execution_options(**PREPARED)
 )
-_MANIFEST = select(_version.manifest).where(_version.id == bindparam("id"))
+_MANIFEST = (
+    select(_version.manifest).where(_version.id == bindparam("id")).execution_options(**PREPARED)
+)
 _FACTS = (
     select(_adapter.private, _adapter.full_name, _version.number, _version.status, _version.reason)
     .select_from(_JOINED)
     .where(_version.digest == bindparam("digest"))
+    .execution_options(**PREPARED)
 )
 _FACTS_AND_MANIFEST = _FACTS.add_columns(_version.manifest)
+_PUBLIC = {
+    query: query.where(readable(ANONYMOUS)) for query in (_VERSIONS, _FACTS, _FACTS_AND_MANIFEST)
+}
+"""as whoever sent no token sees them"""
 
 
 def resolved(
-    session: Session, viewer: Viewer, reference: names.Reference, wanted: Wanted
+    connection: Connection, viewer: Viewer, reference: names.Reference, wanted: Wanted
 ) -> Answer | None:
     """The one version that answers, or None where `resolution.find` has to say what to do."""
     if wanted.fallback or not _is_simple(reference.version):
         return None
-    connection = session.connection()
     rows = connection.execute(_seen(_VERSIONS, viewer), {"name": reference.adapter}).all()
     if wanted.base is not None:
         keys = {
@@ -98,19 +114,21 @@ def resolved(
     row = _only(rows, reference.version)
     if row is None:
         return None
-    manifest = connection.execute(_MANIFEST, {"id": row.id}).scalar_one()
+    manifest = row.manifest or connection.execute(_MANIFEST, {"id": row.id}).scalar_one()
     return Answer(_shown(row), msgspec.Raw(manifest))
 
 
-def facts(session: Session, viewer: Viewer, digest: str, *, with_manifest: bool) -> Facts | None:
+def facts(
+    connection: Connection, viewer: Viewer, digest: str, *, with_manifest: bool
+) -> Facts | None:
     """What is kept of the version of this digest, or None where the viewer sees none."""
     query = _FACTS_AND_MANIFEST if with_manifest else _FACTS
-    row = session.connection().execute(_seen(query, viewer), {"digest": digest}).one_or_none()
+    row = connection.execute(_seen(query, viewer), {"digest": digest}).one_or_none()
     return None if row is None else Facts(*row)
 
 
 def _seen(query: Select[*tuple[Any, ...]], viewer: Viewer) -> Select[*tuple[Any, ...]]:
-    return query.where(readable(viewer))
+    return _PUBLIC[query] if viewer == ANONYMOUS else query.where(readable(viewer))
 
 
 def _is_simple(pin: str | None) -> bool:

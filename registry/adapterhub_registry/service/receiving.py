@@ -16,11 +16,11 @@ from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import publishing
 from adapterhub_registry.service.visibility import require_scope
 from adapterhub_registry.storage import BlobCorrupt
-from adapterhub_registry.storage.store import CHUNK_BYTES, part_sizes
+from adapterhub_registry.storage.store import MIB, part_sizes
 
-SMALL_BYTES = CHUNK_BYTES
+SMALL_BYTES = MIB
 """a blob of at most so many bytes passes through the registry whatever the store is"""
-BATCH_BYTES = 4 * CHUNK_BYTES
+BATCH_BYTES = 4 * MIB
 """small blobs that come together, with their digests"""
 
 _DIGEST_BYTES = 32

@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from adapterhub_registry.storage.store import (
     CHUNK_BYTES,
+    MIB,
     BlobCorrupt,
     BlobMissing,
     Stored,
@@ -242,7 +243,7 @@ class S3Store:
         return url
 
     def _put(self, key: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
-        with tempfile.SpooledTemporaryFile(CHUNK_BYTES) as file:
+        with tempfile.SpooledTemporaryFile(MIB) as file:
             for chunk in checked(sha256, chunks, size_bytes):
                 file.write(chunk)
             file.seek(0)

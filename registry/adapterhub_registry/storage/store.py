@@ -7,9 +7,11 @@ from typing import Protocol
 
 import msgspec
 
-CHUNK_BYTES = 1024 * 1024
-PART_BYTES = 16 * CHUNK_BYTES
-_LARGEST_PART_BYTES = 64 * CHUNK_BYTES
+MIB = 1024 * 1024
+CHUNK_BYTES = MIB // 4
+"""that pass at once: every transfer holds a few of them"""
+PART_BYTES = 16 * MIB
+_LARGEST_PART_BYTES = 64 * MIB
 _MANY_PARTS = 1000
 _WHOLE_BYTES = 2 * PART_BYTES
 

@@ -1,9 +1,12 @@
 """Blobs down and up: in parallel, hashed while they stream, resumed where they stopped."""
 
 import hashlib
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,10 @@ MANY_FILES = 4
 STUCK_ATTEMPTS = 4
 """attempts without one more byte after which a download gives up"""
 PAUSE_SECONDS = 0.5
-
+LARGE_BYTES = 16 * 1024 * 1024
+"""left of a blob, from which on it comes in parts"""
+PART_BYTES = 4 * 1024 * 1024
+PARTS_AT_ONCE = 4
 REFUSED_ADDRESSES = 3
 """times that a part's address may be refused, being too old, before a push gives up"""
 _DIGEST_BYTES = 32
@@ -178,14 +184,16 @@ def _fetch(pull: _Pull, file: File) -> None:
             return
         stuck = 0
         while True:
-            before = _size(cache.partial(file.sha256))
+            before, shown = _size(cache.partial(file.sha256)), _Shown(progress, file)
             try:
-                found = _append(pull, file)
+                found = _append(pull, file, shown.moved)
                 break
             except NotAllowed:
+                shown.take_back()
                 if pull.addresses.pop(file.sha256, None) is None:
                     raise
             except Unreachable:
+                shown.take_back()
                 stuck = stuck + 1 if _size(cache.partial(file.sha256)) == before else 1
                 if stuck == STUCK_ATTEMPTS:
                     raise
@@ -193,8 +201,27 @@ def _fetch(pull: _Pull, file: File) -> None:
         cache.adopt(file, found)
 
 
-def _append(pull: _Pull, file: File) -> str:
-    part, progress = pull.cache.partial(file.sha256), pull.progress
+class _Shown:
+    """What an attempt has shown of its progress, from several threads; the next one begins with what it finds."""
+
+    def __init__(self, progress: Progress, file: File) -> None:
+        self._progress, self._file = progress, file
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def moved(self, count: int) -> None:
+        """Show that so many bytes moved; negative where they are taken back."""
+        with self._lock:
+            self._bytes += count
+        self._progress(self._file.path, count, self._file.size_bytes)
+
+    def take_back(self) -> None:
+        """Show none of it."""
+        self.moved(-self._bytes)
+
+
+def _append(pull: _Pull, file: File, moved: Callable[[int], None]) -> str:
+    part = pull.cache.partial(file.sha256)
     part.parent.mkdir(parents=True, exist_ok=True)
     hashed = hashlib.sha256()
     if _size(part) > file.size_bytes:
@@ -204,21 +231,51 @@ def _append(pull: _Pull, file: File) -> str:
         while piece := collected.read(CHUNK_BYTES):
             hashed.update(piece)
         start = collected.tell()
-        progress(file.path, start, file.size_bytes)
+        moved(start)
         if start == file.size_bytes:
             return hashed.hexdigest()
+        if file.size_bytes - start >= LARGE_BYTES:
+            for piece in _in_parts(pull, file, start, moved):
+                collected.write(piece)
+                hashed.update(piece)
+            start = collected.tell()
+            if start == file.size_bytes:
+                return hashed.hexdigest()
         with pull.transport.stream(pull.address(file), start=start) as (goes_on, pieces):
             if start and not goes_on:
                 collected.truncate(0)
                 hashed = hashlib.sha256()
-                progress(file.path, -start, file.size_bytes)
+                moved(-start)
             for piece in pieces:
                 collected.write(piece)
                 hashed.update(piece)
-                progress(file.path, len(piece), file.size_bytes)
+                moved(len(piece))
                 if collected.tell() > file.size_bytes:  # a hostile hub may send without end
                     break
     return hashed.hexdigest()
+
+
+def _in_parts(pull: _Pull, file: File, start: int, moved: Callable[[int], None]) -> Iterator[bytes]:
+    """The rest of a large blob in order, some parts of it on their way at once; nothing where only the whole is sent.
+
+    What is written and hashed meanwhile costs no time of its own.
+    """
+
+    def fetch(at: int) -> list[bytes] | None:
+        # One part counts as the pull, which is the first.
+        each = pull if at == start else msgspec.structs.replace(pull, version=None)
+        length = min(PART_BYTES, file.size_bytes - at)
+        return each.transport.part(each.address(file), at, length, moved)
+
+    places = iter(range(start, file.size_bytes, PART_BYTES))
+    with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+        coming = deque(pool.submit(fetch, at) for at in islice(places, PARTS_AT_ONCE))
+        try:
+            while coming and (pieces := coming.popleft().result()) is not None:
+                coming.extend(pool.submit(fetch, at) for at in islice(places, 1))
+                yield from pieces
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _size(path: Path) -> int:

@@ -42,19 +42,38 @@ def looked(adapted, layer):
 
 
 @pytest.mark.parametrize(
-    ("config", "modules", "needs_input"),
+    ("config", "modules", "skipped", "needs_input"),
     [
-        pytest.param("seq_bn", ["attention", "output.dropout"], False, id="after feed-forward"),
-        pytest.param("double_seq_bn", ["attention.output.dropout"], True, id="after attention"),
-        pytest.param("par_bn", ["attention", "output.dropout"], False, id="beside feed-forward"),
+        pytest.param(
+            "seq_bn",
+            ["attention", "output.dropout"],
+            ["intermediate", "output.dense"],
+            False,
+            id="after feed-forward",
+        ),
+        pytest.param(
+            "double_seq_bn",
+            ["attention.output.dropout"],
+            ["attention.self", "attention.output.dense"],
+            True,
+            id="after attention",
+        ),
+        pytest.param(
+            "par_bn",
+            ["attention", "output.dropout"],
+            ["intermediate", "output.dense"],
+            False,
+            id="beside feed-forward",
+        ),
     ],
 )
-def test_what_an_adapter_leaves_as_it_is(bert, config, modules, needs_input):
+def test_what_an_adapter_leaves_as_it_is(bert, config, modules, skipped, needs_input):
     adapted = adapted_with(bert, config)
 
     found, _ = looked(adapted, bert.encoder.layer[0])
 
     assert [each.name for each in found.modules] == modules
+    assert [each.name for each in found.skipped] == skipped
     assert found.needs_input is needs_input
 
 
@@ -82,19 +101,23 @@ def test_with_what_is_kept_the_model_does_the_same(request, base, config):
     expected = adapted(input_ids=ids).last_hidden_state
     with torch.no_grad():
         came, kept = inner.outputs(layer, found, lambda: adapted(input_ids=ids))
-    counted = []
+    counted, computed = [], []
     handle = layer.get_submodule(found.modules[0].name).register_forward_hook(
         lambda *_: counted.append(1)
     )
+    for each in (*found.modules, *found.skipped):
+        for module in layer.get_submodule(each.name).children():
+            module.register_forward_pre_hook(lambda *_: computed.append(1))
 
-    with inner.given(layer, found.modules, kept):
+    with inner.given(layer, found, kept):
         output = adapted(input_ids=ids).last_hidden_state
     handle.remove()
 
+    assert not computed
     assert came.shape == (1, 5, 16)
     assert counted, "hooks of what is handed on run as ever"
     torch.testing.assert_close(output, expected, rtol=0, atol=0)
-    with inner.given(layer, found.modules, [torch.randn_like(value) for value in kept]):
+    with inner.given(layer, found, [torch.randn_like(value) for value in kept]):
         assert not torch.allclose(adapted(input_ids=ids).last_hidden_state, expected)
     torch.testing.assert_close(adapted(input_ids=ids).last_hidden_state, expected, rtol=0, atol=0)
 

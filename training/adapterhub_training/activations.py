@@ -162,7 +162,7 @@ def given(lower: Lower, values: Tensor) -> Iterator[None]:
             yield
         else:
             above = lower.backbone.layers[lower.depth]
-            with inner.given(above, lower.inner.modules, parts):
+            with inner.given(above, lower.inner, parts):
                 yield
     finally:
         for (parent, key), layer in zip(places, layers, strict=True):

@@ -35,9 +35,12 @@ class Fixed(NamedTuple):
 
 
 class Inner(NamedTuple):
-    """The modules of a layer whose outputs are kept, in the order they run."""
+    """What is fixed in a layer, in the order it runs."""
 
     modules: tuple[Fixed, ...]
+    """whose outputs are kept"""
+    skipped: tuple[Fixed, ...]
+    """which only those read"""
     needs_input: bool
     """whether the layer reads its input for more than them"""
 
@@ -52,8 +55,18 @@ class _Enough(Exception):
 
 
 @contextmanager
-def given(layer: nn.Module, modules: Sequence[Fixed], values: Sequence[Tensor]) -> Iterator[None]:
-    """Let modules of a layer hand on these values instead of computing them; their hooks run as ever."""
+def given(layer: nn.Module, inner: Inner, values: Sequence[Tensor]) -> Iterator[None]:
+    """Let what is fixed in a layer hand on these values, one for each that is kept; hooks run as ever."""
+    nothing = values[0].new_zeros(()).expand(values[0].shape[0], values[0].shape[1], 1)
+    stand_ins = [nothing.expand(-1, -1, each.features) for each in inner.skipped]
+    with _handing_on(layer, (*inner.modules, *inner.skipped), (*values, *stand_ins)):
+        yield
+
+
+@contextmanager
+def _handing_on(
+    layer: nn.Module, modules: Sequence[Fixed], values: Sequence[Tensor]
+) -> Iterator[None]:
     with ExitStack() as stack:
         for fixed, value in zip(modules, values, strict=True):
             answer = fixed.answer(value)
@@ -104,19 +117,21 @@ def find(layer: nn.Module, runs: Runs) -> Inner | None:
     values = {each.name: _first(seen[each.name]).detach() for each in fixed}
 
     def is_same(trial: dict[str, Tensor], *, spoils_input: bool = False) -> bool:
-        with given(layer, fixed, list(trial.values())), torch.no_grad():
+        with _handing_on(layer, fixed, list(trial.values())), torch.no_grad():
             return torch.equal(_recorded(layer, runs, spoils_input=spoils_input)[1], truth)
 
-    needed = []
+    needed, skipped = [], []
     for each in fixed:
         trial = values | {each.name: _spoilt(values[each.name])}
         if is_same(trial):
+            skipped.append(each)
             values = trial
         else:
             needed.append(each)
     if len(needed) > MOST_KEPT:
         return None
-    return Inner(tuple(needed), needs_input=not is_same(values, spoils_input=True))
+    needs_input = not is_same(values, spoils_input=True)
+    return Inner(tuple(needed), tuple(skipped), needs_input)
 
 
 def _recorded(

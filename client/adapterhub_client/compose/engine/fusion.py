@@ -108,7 +108,7 @@ class FusionLayer(nn.Module):
             rows = products.linear(rows, self.key.weight)
         if self.query is None:
             return rows, rows.new_zeros(rows.shape[0])
-        return rows @ self.query.weight, rows @ self.query.bias
+        return products.linear(rows, self.query.weight.T), rows @ self.query.bias
 
 
 class Member(NamedTuple):
@@ -234,7 +234,8 @@ class Mixture:
         width = code.shape[-1]
         scores = self._per_member(code * keyed[..., :width], owner) + keyed[..., width:]
         weights = self._weights(scores)
-        return torch.cat([self._spread(code, weights, owner), weights], dim=-1) @ out
+        mixed = torch.cat([self._spread(code, weights, owner), weights], dim=-1)
+        return products.linear(mixed, out.T)
 
     def _code(self, down: Tensor, apart: Sequence[Tensor]) -> Tensor:
         codes, begin = [], 0
@@ -251,11 +252,11 @@ class Mixture:
             self.seen = weights.detach()
         return weights
 
-    def _per_member(self, products: Tensor, owner: Tensor | None) -> Tensor:
+    def _per_member(self, values: Tensor, owner: Tensor | None) -> Tensor:
         """Sum over each member's features: (..., widths) to (..., adapters)."""
         if owner is not None:
-            return products @ owner
-        return products.reshape(*products.shape[:-1], len(self.widths), -1).sum(-1)
+            return values @ owner
+        return values.reshape(*values.shape[:-1], len(self.widths), -1).sum(-1)
 
     def _spread(self, code: Tensor, weights: Tensor, owner: Tensor | None) -> Tensor:
         """Each member's features times its weight: (..., widths)."""

@@ -5,7 +5,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ STUCK_ATTEMPTS = 4
 """attempts without one more byte after which a download gives up"""
 PAUSE_SECONDS = 0.5
 LARGE_BYTES = 16 * 1024 * 1024
-"""left of a blob, from which on it comes in parts"""
-PART_BYTES = 4 * 1024 * 1024
-PARTS_AT_ONCE = 4
+"""left of a blob, from which on more is done at once: a store's comes in parts, a hub's is hashed aside"""
+PART_BYTES = 8 * 1024 * 1024
+PARTS_AT_ONCE = 3
+HASHED_BEHIND = 4
+"""pieces of a stream that may wait to be hashed"""
 REFUSED_ADDRESSES = 3
 """times that a part's address may be refused, being too old, before a push gives up"""
 _DIGEST_BYTES = 32
@@ -56,7 +59,7 @@ def download(
     distinct = list({file.sha256: file for file in files}.values())
     absent = [file for file in distinct if not cache.blob(file.sha256).is_file()]
     found = Links(urls={})
-    if len(absent) >= MANY_FILES:
+    if len(absent) >= MANY_FILES or any(file.size_bytes >= LARGE_BYTES for file in absent):
         path = f"/api/v1/manifests/{version}/links?count=1"
         found = transport.request("GET", path, Links)
     pull = _Pull(transport, cache, None if found.counted else version, found.urls, progress)
@@ -234,7 +237,8 @@ def _append(pull: _Pull, file: File, moved: Callable[[int], None]) -> str:
         moved(start)
         if start == file.size_bytes:
             return hashed.hexdigest()
-        if file.size_bytes - start >= LARGE_BYTES:
+        is_large = file.size_bytes - start >= LARGE_BYTES
+        if is_large and file.sha256 in pull.addresses:
             for piece in _in_parts(pull, file, start, moved):
                 collected.write(piece)
                 hashed.update(piece)
@@ -246,13 +250,28 @@ def _append(pull: _Pull, file: File, moved: Callable[[int], None]) -> str:
                 collected.truncate(0)
                 hashed = hashlib.sha256()
                 moved(-start)
-            for piece in pieces:
-                collected.write(piece)
-                hashed.update(piece)
-                moved(len(piece))
-                if collected.tell() > file.size_bytes:  # a hostile hub may send without end
-                    break
+            with _aside(hashed) if is_large else nullcontext(hashed.update) as update:
+                for piece in pieces:
+                    update(piece)
+                    collected.write(piece)
+                    moved(len(piece))
+                    if collected.tell() > file.size_bytes:  # a hostile hub may send without end
+                        break
     return hashed.hexdigest()
+
+
+@contextmanager
+def _aside(hashed: "hashlib._Hash") -> Iterator[Callable[[bytes], None]]:
+    """Hash in a thread of its own while the next bytes come; done when this is left."""
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+
+        def update(piece: bytes) -> None:
+            waiting.append(pool.submit(hashed.update, piece))
+            if len(waiting) > HASHED_BEHIND:
+                waiting.popleft().result()
+
+        yield update
 
 
 def _in_parts(pull: _Pull, file: File, start: int, moved: Callable[[int], None]) -> Iterator[bytes]:
@@ -260,12 +279,11 @@ def _in_parts(pull: _Pull, file: File, start: int, moved: Callable[[int], None])
 
     What is written and hashed meanwhile costs no time of its own.
     """
+    address = pull.address(file)
 
     def fetch(at: int) -> list[bytes] | None:
-        # One part counts as the pull, which is the first.
-        each = pull if at == start else msgspec.structs.replace(pull, version=None)
         length = min(PART_BYTES, file.size_bytes - at)
-        return each.transport.part(each.address(file), at, length, moved)
+        return pull.transport.part(address, at, length, moved)
 
     places = iter(range(start, file.size_bytes, PART_BYTES))
     with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:

@@ -1,6 +1,7 @@
 """A large blob comes in parts, some at once: whole, in order, and from where it stopped."""
 
 import hashlib
+import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,11 +24,11 @@ FILE = File(
 
 
 class Store:
-    """A server of one blob that can be made to misbehave."""
+    """A hub and its store, of one blob, that can be made to misbehave."""
 
     def __init__(self):
         self.content, self.asked, self.knows_ranges = CONTENT, [], True
-        self.cut_at, self.adds = None, b""
+        self.cut_at, self.adds, self.is_store = None, b"", True
         store = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +49,14 @@ class Store:
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def answer(self, handler):
+        if "/links" in handler.path:
+            urls = {FILE.sha256: f"{self.url}/{FILE.sha256}"} if self.is_store else {}
+            body = json.dumps({"urls": urls, "counted": self.is_store}).encode()
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+            return
         said = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
         self.asked.append((handler.path, handler.headers.get("Range")))
         start, end = 0, len(self.content)
@@ -102,13 +111,27 @@ def downloaded(store, cache):
     assert sum(moved) == len(CONTENT)
 
 
-def test_the_parts_are_the_whole_and_one_of_them_counts_as_the_pull(store, cache):
+def test_the_parts_are_the_whole(store, cache):
     downloaded(store, cache)
 
     starts = sorted(int(re.search(r"\d+", ranged)[0]) for _, ranged in store.asked)
     assert starts == list(range(0, 10_050, 1_000))
-    counted = [ranged for path, ranged in store.asked if "version=v" in path]
-    assert counted == ["bytes=0-999"]
+
+
+def test_what_the_hub_serves_itself_comes_in_one_stream_that_counts_as_the_pull(store, cache):
+    store.is_store = False
+
+    downloaded(store, cache)
+
+    assert store.asked == [(f"/api/v1/blobs/{FILE.sha256}?version=v", None)]
+
+
+def test_a_stream_that_was_lost_goes_on(store, cache):
+    store.is_store, store.cut_at = False, 5_000
+
+    downloaded(store, cache)
+
+    assert len(store.asked) == 2
 
 
 def test_a_store_that_knows_no_ranges_sends_the_whole(store, cache):

@@ -107,7 +107,7 @@ def test_states_that_are_kept_change_no_result(train, tmp_path, method, layers):
 
 
 def test_nothing_is_kept_where_the_first_layer_is_changed_from_its_begin_on(train):
-    choices = train("method.config=lora", "training.epochs=1").choices
+    choices = train("method.config=lora", "training.epochs=2").choices
 
     assert (choices.cached_layers, choices.cache_bytes) == (0, 0)
     assert choices.reasons[1] == "nothing kept: the very first layer is trained"
@@ -116,13 +116,24 @@ def test_nothing_is_kept_where_the_first_layer_is_changed_from_its_begin_on(trai
 @pytest.mark.parametrize("option", ["gradient_checkpointing", "compile"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
 def test_parts_of_a_layer_are_not_kept_where_it_is_computed_again_or_compiled(train, option):
-    choices = train(f"training.{option}=true", "training.epochs=1").choices
+    choices = train(f"training.{option}=true", "training.epochs=2").choices
 
     assert choices.cache_bytes == 0
 
 
+def test_nothing_is_kept_for_texts_that_come_once(train):
+    settings = ["method={mode='head'}", "training.epochs=1"]
+
+    once = train(*settings).choices
+    twice = train(*settings, "training.seeds=[1, 2]", overwrite=True).choices
+    asked = train(*settings, "training.cache=yes", overwrite=True).choices
+
+    assert once.reasons[1] == "nothing kept: each text comes less than twice"
+    assert (once.cached_layers, twice.cached_layers, asked.cached_layers) == (0, 2, 2)
+
+
 def test_without_room_for_parts_of_a_layer_whole_layers_are_kept(train, monkeypatch):
-    settings = ["method.drop_layers=1", "training.epochs=1"]
+    settings = ["method.drop_layers=1", "training.epochs=2"]
     both = train(*settings).choices
     monkeypatch.setattr(activations, "LARGEST_BYTES", both.cache_bytes // 2)
 
@@ -178,7 +189,7 @@ def test_a_full_disk_only_means_that_nothing_is_kept(train, monkeypatch, tmp_pat
 
     monkeypatch.setattr(os, "posix_fallocate", full)
 
-    results = train("method.drop_layers=1", "training.epochs=1")
+    results = train("method.drop_layers=1", "training.epochs=2")
 
     assert results.choices.cached_layers == 0
     assert results.choices.reasons[1] == "nothing kept: No space left on device"

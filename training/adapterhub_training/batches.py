@@ -59,10 +59,13 @@ class Split:
         self.sequence_lengths: Ints = np.array([len(row) for row in flat["input_ids"]])
         self._starts = np.concatenate([[0], np.cumsum(self.sequence_lengths)])
         self._first = np.concatenate([[0], np.cumsum(self._choices)])
-        self._values = {
-            key: np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
-            for key, rows in flat.items()
-        }
+        self._packed: Ints = np.stack(
+            [
+                np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+                for rows in flat.values()
+            ]
+        )
+        self._padding: Ints = np.array([encoded.padding[key] for key in flat])[:, None, None]
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -88,7 +91,7 @@ class Split:
     @property
     def tokens(self) -> dict[str, Ints]:
         """All tokens of all sequences, by key, one sequence after the other."""
-        return self._values
+        return dict(zip(self.encoded.inputs, self._packed, strict=True))
 
     def sequences(self, rows: Sequence[int]) -> Ints:
         """The sequences of these units, in their order."""
@@ -115,13 +118,15 @@ class Split:
         """Pad units to the longest of them, rounded up to a multiple (8 suits tensor cores)."""
         sequences = self.sequences(rows)
         places, real = self.spread(sequences, multiple=multiple)
-        inputs = {}
-        for key, values in self._values.items():
-            filled = np.where(real, values[places], self.encoded.padding[key])
-            tensor = torch.from_numpy(filled)
-            inputs[key] = tensor.view(len(rows), -1, filled.shape[-1]) if self._many else tensor
+        filled, is_full = self._packed.take(places, axis=1), bool(real.all())
+        if not is_full:
+            filled = np.where(real, filled, self._padding)
+        tensors = torch.from_numpy(filled)
+        if self._many:
+            tensors = tensors.view(len(tensors), len(rows), -1, tensors.shape[-1])
+        inputs = dict(zip(self.encoded.inputs, tensors.unbind(), strict=True))
         targets = [self.encoded.targets[row] for row in rows]
-        return Batch(inputs, self.kind.targets(targets, inputs, draw), list(rows), bool(real.all()))
+        return Batch(inputs, self.kind.targets(targets, inputs, draw), list(rows), is_full)
 
     @property
     def _many(self) -> bool:

@@ -18,6 +18,7 @@ from adapterhub_training.experiment import AdapterMethod, Experiment
 from adapterhub_training.inner import Inner
 from adapterhub_training.material import Lesson
 from adapterhub_training.progress import Display
+from adapterhub_training.schedule import Course
 from adapterhub_training.subject import Part, Subject
 from adapterhub_training.world import World
 
@@ -138,6 +139,8 @@ def worth_keeping(
         "with `dropout` a text is never the same twice": training.cache == "auto"
         and experiment.base_drops,
         "`compile` is on": training.cache == "auto" and training.compile,
+        "each text comes less than twice": training.cache == "auto"
+        and _passes(experiment, lessons) < 2,  # noqa: PLR2004  computing them takes a pass as well
     }
     found = [reason for reason, is_so in obstacles.items() if is_so]
     if found:
@@ -152,6 +155,13 @@ def worth_keeping(
         if size <= activations.LARGEST_BYTES:
             return lower, f"what {_what(lower)} make is kept ({size / 1024**2:,.0f} MiB)"
     return None, f"nothing kept: the states would take {sizes[-1] / 1024**3:.1f} GiB"
+
+
+def _passes(experiment: Experiment, lessons: Sequence[Lesson]) -> float:
+    """How often a text comes in all trainings together."""
+    epoch = sum(lesson.steps_per_epoch for lesson in lessons)
+    training = experiment.training
+    return Course.of(epoch, training).steps / epoch * len(training.seeds)
 
 
 def _choices(subject: Subject, experiment: Experiment, lessons: Sequence[Lesson]) -> list[Lower]:

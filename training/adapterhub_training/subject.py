@@ -187,11 +187,12 @@ class Subject:
         )
         with self._given(split, batch):
             output = self._call(**self._inputs(split, batch))
-        outputs = [output] if len(parts) == 1 else list(output.heads)
+        if len(parts) == 1:
+            return [Answer(output, batch.targets)]
         begins = [sum(sizes[:at]) for at in range(len(sizes))]
         return [
             Answer(own, {k: v[begin : begin + size] for k, v in batch.targets.items()})
-            for own, begin, size in zip(outputs, begins, sizes, strict=True)
+            for own, begin, size in zip(output.heads, begins, sizes, strict=True)
         ]
 
     def _inputs(self, split: Split, batch: Batch) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from adapterhub_client import compose, fingerprint, names
 from adapterhub_client.compose import Adapted
-from adapterhub_client.compose.engine import products
 from adapterhub_client.compose.shelf import Pin
 from adapterhub_client.formats.folder import COMPOSITION_FILE, read_json
 from adapterhub_client.wire import BASE_FINGERPRINT_FILE
-from adapterhub_training import backbone
+from adapterhub_training import backbone, learner
 from adapterhub_training.backbone import Backbone
 from adapterhub_training.data import Dataset
 from adapterhub_training.errors import BadExperiment
@@ -65,16 +64,17 @@ def prepared(
         if settings.gradient_checkpointing:
             backbone.checkpoint_gradients(base.model, enabled=True)
         streams = Streams(adapted, members, begin) if len(seeds) > 1 else None
-        with nullcontext() if settings.compile else products.quick(adapted):
-            yield Subject(
-                adapted,
-                members,
-                dropout=experiment.base_drops,
-                skip_layers=_skipped(experiment),
-                compiled=settings.compile,
-                checkpointed=settings.gradient_checkpointing,
-                streams=streams,
-            )
+        subject = Subject(
+            adapted,
+            members,
+            dropout=experiment.base_drops,
+            skip_layers=_skipped(experiment),
+            compiled=settings.compile,
+            checkpointed=settings.gradient_checkpointing,
+            streams=streams,
+        )
+        with learner.quick(subject, settings):
+            yield subject
     finally:
         if streams is not None:
             streams.close()

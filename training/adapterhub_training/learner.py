@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from adapterhub_client.compose.engine import products
 from adapterhub_training import batches
 from adapterhub_training.batches import Split
 from adapterhub_training.evaluation import Evaluation
@@ -134,7 +135,7 @@ def predict(  # noqa: PLR0913
     asked = subject.members if members is None else members
     order = batches.ordered(split.lengths, EVALUATION_BATCH)
     found: list[dict[int, Array]] = [{} for _ in asked]
-    with torch.no_grad(), precision(subject.device, settings):
+    with torch.no_grad(), precision(subject.device, settings), quick(subject, settings):
         for rows in world.share(range(len(order))):
             units = order[rows]
             answers = subject.forward(split, task, [Part(member, units) for member in asked])
@@ -168,6 +169,11 @@ def precision(
         if is_half(device, settings)
         else contextlib.nullcontext()
     )
+
+
+def quick(subject: Subject, settings: Training) -> contextlib.AbstractContextManager[object]:
+    """The quicker products, where torch's compiler does not choose them itself."""
+    return contextlib.nullcontext() if settings.compile else products.quick(subject.adapted)
 
 
 def is_half(device: torch.device, settings: Training) -> bool:

@@ -1,5 +1,7 @@
 """Products by oneDNN: the same numbers and gradients as torch's own, and nothing left behind."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -154,3 +156,15 @@ def test_intel_keeps_its_own_library(monkeypatch, vendor, expected):
     assert products.are_there() is expected
 
     products.are_there.cache_clear()
+
+
+@pytest.mark.parametrize("is_quick", [True, False])
+def test_a_compiler_takes_products_of_its_own_in_one_graph(counted, is_quick):
+    hidden, weight = torch.randn(ROWS, IN), torch.randn(OUT, IN)
+    compiled = torch.compile(products.linear, backend="eager", fullgraph=True)
+
+    with products.quick(nn.Module()) if is_quick else nullcontext():
+        output = compiled(hidden, weight)
+
+    assert not counted
+    torch.testing.assert_close(output, hidden @ weight.T)

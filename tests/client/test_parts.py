@@ -41,7 +41,7 @@ class Store:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
         self.thread.start()
 
     @property
@@ -138,6 +138,8 @@ def test_a_store_that_knows_no_ranges_sends_the_whole(store, cache):
     store.knows_ranges = False
 
     downloaded(store, cache)
+
+    assert store.asked[-1] == (f"/{FILE.sha256}", None)
 
 
 @pytest.mark.parametrize("cut_at", [0, 4_500, 10_049])

@@ -96,9 +96,9 @@ class Database:
             self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False
         )
 
-    def open(self) -> Session:
-        """Open a session that only reads; the caller closes it."""
-        return self._read()
+    def open(self, connection: Connection | None = None) -> Session:
+        """Open a session that only reads, over a connection that is open already or its own; the caller closes it."""
+        return self._read() if connection is None else self._read(bind=connection)
 
     def connect(self) -> Connection:
         """Open a connection that only reads, for what builds no objects; the caller closes it."""

@@ -40,9 +40,13 @@ def public_url() -> str:
 
 
 def session() -> Session:
-    """The request's one session for reading, opened on first use and closed with the request."""
+    """The request's one session for reading, opened on first use and closed with the request.
+
+    It takes the request's connection where there is one: were each request to wait for a second, as many as the pool
+    has connections would wait for each other.
+    """
     if "session" not in g:
-        g.session = runtime().database.open()
+        g.session = runtime().database.open(g.get("connection"))
     return cast("Session", g.session)
 
 

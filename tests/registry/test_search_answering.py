@@ -97,6 +97,33 @@ def test_resolve_and_manifest_cost_few_queries(stocked: Hub) -> None:
     assert "manifest" not in said[0]
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        pytest.param("/resolve?ref=nli/one@ukp", 200, id="resolved"),
+        pytest.param("/resolve?ref=nli/nothing@ukp", 404, id="no such adapter"),
+        pytest.param("/resolve?ref=nli/one@ukp:stable", 200, id="an alias"),
+        pytest.param(f"/manifests/sha256:{'0' * 64}", 404, id="no such manifest"),
+    ],
+)
+def test_a_request_takes_one_connection_also_where_nothing_is_found(
+    stocked: Hub, path: str, status: int
+) -> None:
+    taken: list[object] = []
+    engine = stocked.runtime.database.engine
+
+    def note(connection: object, *_rest: object) -> None:
+        taken.append(connection)
+
+    event.listen(engine, "checkout", note)
+    answer = stocked.get(path)
+    event.remove(engine, "checkout", note)
+
+    assert answer.status_code == status
+    assert len(taken) == 1
+    assert engine.pool.checkedout() == 0
+
+
 def test_a_held_digest_says_nothing_about_what_is_private(stocked: Hub) -> None:
     token = stocked.token("ukp")
     digest = stocked.get("/adapters/nli/hidden@ukp/versions", token).json[0]["digest"]

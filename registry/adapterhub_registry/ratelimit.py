@@ -17,10 +17,10 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from adapterhub_registry.errors import TooManyRequests, Unauthorized
+from adapterhub_registry.ratewindows import Windows
 from adapterhub_registry.request import viewer
 from adapterhub_registry.settings import Settings, SettingsRefused
 from adapterhub_registry.telemetry import log
-from adapterhub_registry.windows import Windows
 
 _UNCOUNTED = frozenset(["healthz", "readyz", "metrics", "static.asset"])
 _SEARCHES = frozenset(

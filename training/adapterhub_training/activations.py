@@ -28,7 +28,7 @@ from adapterhub_client.compose import Adapted
 from adapterhub_client.compose.sites.backbone import Backbone as Sites
 from adapterhub_training import batches, inner
 from adapterhub_training.batches import Split
-from adapterhub_training.inner import Inner
+from adapterhub_training.inner import Enough, Inner
 
 LARGEST_BYTES = 8 * 1024**3
 """of all that is kept; what was used longest ago goes first"""
@@ -190,10 +190,6 @@ class _Given(nn.Module):
 _PASSING = _Passing()
 
 
-class _Enough(Exception):
-    """The last of the lower layers is done."""
-
-
 def lower_output(lower: Lower, inputs: dict[str, Tensor]) -> Tensor:
     """Run what is below alone: (sequences, length, features)."""
 
@@ -208,11 +204,11 @@ def lower_output(lower: Lower, inputs: dict[str, Tensor]) -> Tensor:
 
     def take(_module: nn.Module, _args: object, output: Any) -> None:  # noqa: ANN401
         found.append(output if isinstance(output, Tensor) else output[0])
-        raise _Enough
+        raise Enough
 
     handle = lower.backbone.layers[lower.depth - 1].register_forward_hook(take)
     try:
-        with suppress(_Enough):
+        with suppress(Enough):
             runs()
     finally:
         handle.remove()

@@ -50,7 +50,7 @@ class Inner(NamedTuple):
         return sum(module.features for module in self.modules)
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """What is wanted is there."""
 
 
@@ -88,14 +88,14 @@ def outputs(layer: nn.Module, inner: Inner, runs: Runs) -> tuple[Tensor, list[Te
     def take(name: str, output: Any) -> None:  # noqa: ANN401
         found[name] = _first(output)
         if name == last:
-            raise _Enough
+            raise Enough
 
     with ExitStack() as stack:
         stack.enter_context(_as(layer, _noting_input(layer, came)))
         for fixed in inner.modules:
             module = layer.get_submodule(fixed.name)
             stack.enter_context(_as(module, _noting(module, fixed.name, take)))
-        with suppress(_Enough):
+        with suppress(Enough):
             runs()
     return came[0], [found[fixed.name] for fixed in inner.modules]
 
@@ -144,7 +144,7 @@ def _recorded(
 
     def whole(hidden: Tensor, *args: Any, **options: Any) -> Any:  # noqa: ANN401
         out.append(_first(forward(_spoilt(hidden) if spoils_input else hidden, *args, **options)))
-        raise _Enough
+        raise Enough
 
     def note(name: str, output: Any) -> None:  # noqa: ANN401
         found.setdefault(name, []).append(output)
@@ -154,7 +154,7 @@ def _recorded(
         for name, module in layer.named_modules():
             if name:
                 stack.enter_context(_as(module, _noting(module, name, note)))
-        with suppress(_Enough):
+        with suppress(Enough):
             runs()
     return {name: calls[0] for name, calls in found.items() if len(calls) == 1}, out[0].detach()
 

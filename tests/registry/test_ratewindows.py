@@ -7,8 +7,8 @@ from limits import parse
 from limits.storage import MemoryStorage, Storage
 from limits.strategies import FixedWindowRateLimiter
 
-from adapterhub_registry import windows
-from adapterhub_registry.windows import Windows
+from adapterhub_registry import ratewindows
+from adapterhub_registry.ratewindows import Windows
 
 
 class Clock:
@@ -67,7 +67,7 @@ def test_keys_are_counted_apart_and_can_be_forgotten(storage: Storage) -> None:
 def test_windows_that_ended_are_forgotten_when_there_are_many(
     monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr(windows, "FEW", 10)
+    monkeypatch.setattr(ratewindows, "FEW", 10)
     counted = Windows()
     for number in range(1_000):
         clock.now += 1

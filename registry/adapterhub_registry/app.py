@@ -1,5 +1,8 @@
 """The composition root: the only place that chooses implementations."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask, Request, Response, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -35,7 +38,7 @@ def create_app(
     settings: Settings, *, store: BlobStore | None = None, clock: Clock = utc_now
 ) -> Flask:
     """Build the app; tests give a store and a clock of their own. The database must have been migrated."""
-    app = Flask("adapterhub_registry", static_folder=None)
+    app = _Registry("adapterhub_registry", static_folder=None)
     app.config.update(
         SECRET_KEY=settings.secret_key,
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
@@ -61,6 +64,14 @@ def create_app(
         count = settings.proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
     return app
+
+
+class _Registry(Flask):
+    """Flask without coroutines: no view is one, and to ask for each function of each request takes its time."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function as it is."""
+        return func
 
 
 class _PageSessions(SecureCookieSessionInterface):

@@ -12,12 +12,13 @@ nothing but the database.
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Dialect,
     Engine,
@@ -37,6 +38,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from adapterhub_registry.models import Model
 
+_READS = "adapterhub_reads"
 _WRITES = "adapterhub_writes"
 _AT_ONCE = "at once"
 _BUSY_SECONDS = 60
@@ -62,6 +64,7 @@ _LONGEST_PAUSE_SECONDS = 1.0
 
 Row = TypeVar("Row", bound=Model)
 Result = TypeVar("Result")
+Found = TypeVar("Found", bound=tuple[Any, ...])
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -85,13 +88,8 @@ class Database:
 
     def __init__(self, url: str, limits: Limits = UNLIMITED) -> None:
         self.engine = _engine(url, limits)
-        read = self.engine
-        if read.dialect.name == "postgresql":
-            # At READ COMMITTED each statement has a snapshot of its own anyway; without a transaction around them a
-            # request saves two waits for the server.
-            read = read.execution_options(isolation_level="AUTOCOMMIT")
-        self._reading = read
-        self._read = sessionmaker(read, expire_on_commit=False)
+        self._reading = self.engine.execution_options(**{_READS: True})
+        self._read = sessionmaker(self._reading, expire_on_commit=False)
         self._write = sessionmaker(
             self.engine.execution_options(**{_WRITES: True}), expire_on_commit=False
         )
@@ -148,6 +146,45 @@ class Database:
         self.engine.dispose()
 
 
+class Lookup(Generic[Found]):
+    """A statement for the few rows of one key; its rows are named tuples.
+
+    PostgreSQL plans it once for each connection. It goes to the driver without SQLAlchemy, whose work on a statement
+    and its result takes as long as the database's; columns have to be of types that the driver reads by itself.
+    """
+
+    def __init__(self, query: Select[*tuple[Any, ...]], row: Callable[..., Found]) -> None:
+        self._query = query.execution_options(**_PREPARED)
+        self._row = row
+        self._compiled: tuple[str, dict[str, Any]] | None = None
+
+    def rows(
+        self,
+        connection: Connection,
+        given: dict[str, object],
+        where: ColumnElement[bool] | None = None,
+    ) -> list[Found]:
+        """All of them, or those for which a further condition holds."""
+        dialect = connection.dialect
+        if where is None and dialect.name == "postgresql":
+            statement, known = self._compiled = self._compiled or _compiled(self._query, dialect)
+            driver: Any = connection.connection.driver_connection
+            with suppress(dialect.loaded_dbapi.Error):
+                found = driver.execute(statement, {**known, **given}, prepare=True)
+                return [self._row(*each) for each in found]
+            # It fails again below, where SQLAlchemy says so in its words and gives up a connection that is lost.
+        query = self._query if where is None else self._query.where(where)
+        return [self._row(*each) for each in connection.execute(query, given)]
+
+
+def _compiled(query: Select[*tuple[Any, ...]], dialect: Dialect) -> tuple[str, dict[str, Any]]:
+    """The text as the driver takes it, and the values in it that never change."""
+    compiled = query.compile(dialect=dialect)
+    return str(compiled), {
+        name: value for name, value in compiled.params.items() if value is not None
+    }
+
+
 def keep_blobs(session: Session) -> None:
     """Until this transaction ends no blob is taken away. SQLite has one writer anyway; PostgreSQL has to be asked."""
     session.connection()  # a transaction begins with its first use, and only then is it SQLite's one writer
@@ -186,7 +223,7 @@ def ensure_all(session: Session, model: type[Model], rows: list[dict[str, Any]])
     session.execute(dialect.insert(model).on_conflict_do_nothing(), rows)
 
 
-PREPARED = {"prepared": True}
+_PREPARED = {"prepared": True}
 """execution options of a statement that PostgreSQL plans once for each connection, whatever it is given
 
 All others are planned each time: a plan for the very words that are asked for is worth more than the time it takes.
@@ -205,8 +242,10 @@ def _engine(url: str, limits: Limits) -> Engine:
             max_overflow=_RUSH * limits.connections,
             pool_timeout=limits.waiting_seconds,
             pool_recycle=_RECYCLE_SECONDS,
+            isolation_level="AUTOCOMMIT",  # the driver begins nothing by itself; `_begin_postgresql` does
             connect_args={**_CONNECTING, **_options(url, limits), "prepare_threshold": _NEVER},
         )
+        event.listen(engine, "begin", _begin_postgresql)
         event.listen(engine, "do_execute", _execute)
         event.listen(engine, "checkin", _lay_down)
         event.listen(engine, "checkout", partial(_pick_up, engine.dialect))
@@ -244,6 +283,16 @@ def _execute(
     driver: Any = cursor
     driver.execute(statement, parameters, prepare=True)
     return True
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    """Begin a transaction, but for what only reads: at READ COMMITTED each statement has a snapshot of its own anyway.
+
+    A request saves two waits for the server so.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    if driver.autocommit and not connection.get_execution_options().get(_READS):
+        connection.exec_driver_sql("BEGIN")
 
 
 def _lay_down(_connection: object, record: ConnectionPoolEntry) -> None:

@@ -4,18 +4,19 @@
 names) is `resolution.find`'s, which also decides what the few rules here mean; a test holds the two together.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Generic, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, case, func, select
+from sqlalchemy import Connection, Select, Text, bindparam, cast, select
 
 from adapterhub_client import names, wire
-from adapterhub_registry.database import PREPARED
+from adapterhub_registry.database import Found, Lookup
 from adapterhub_registry.domain.permission import ANONYMOUS, Viewer
 from adapterhub_registry.models import Account, Adapter, BaseModel, Variant, Version
 from adapterhub_registry.service.representation import moment
-from adapterhub_registry.service.resolution import Wanted
+from adapterhub_registry.service.resolution import Wanted, is_base
 from adapterhub_registry.service.visibility import readable
 
 
@@ -27,7 +28,7 @@ class Answer(msgspec.Struct, frozen=True):
     fell_back: bool = False
 
 
-class Facts(msgspec.Struct, frozen=True):
+class Facts(NamedTuple):
     """What a manifest is answered with."""
 
     private: bool
@@ -39,28 +40,64 @@ class Facts(msgspec.Struct, frozen=True):
     """unless only the rest was asked for"""
 
 
+class _Row(NamedTuple):
+    """A version as `resolved` reads it."""
+
+    id: int
+    number: int
+    digest: str
+    status: wire.Status
+    reason: str | None
+    base: str
+    base_name: str
+    created_at: datetime
+    size_bytes: int
+    published_as: str | None
+    variant_id: int
+    method: str
+    config_id: str
+    base_model_id: int
+    fingerprint: str
+    full_name: str
+    created_by: str
+    manifest: bytes | None = None
+    """of one that is offered"""
+
+
+class _Manifest(NamedTuple):
+    """The canonical form of a version."""
+
+    manifest: bytes
+
+
+class _Seen(Generic[Found]):
+    """Rows that a viewer may read; what the public may read is asked for most, and is a statement of its own."""
+
+    def __init__(self, query: Select[*tuple[Any, ...]], row: Callable[..., Found]) -> None:
+        self._public = Lookup(query.where(readable(ANONYMOUS)), row)
+        self._all = Lookup(query, row)
+
+    def rows(self, connection: Connection, viewer: Viewer, given: dict[str, object]) -> list[Found]:
+        """Those of these keys."""
+        if viewer == ANONYMOUS:
+            return self._public.rows(connection, given)
+        return self._all.rows(connection, given, readable(viewer))
+
+
 _version, _variant = Version.__table__.c, Variant.__table__.c
 _base, _adapter = BaseModel.__table__.c, Adapter.__table__.c
 _JOINED = Version.__table__.join(Variant.__table__, _variant.id == _version.variant_id).join(
     Adapter.__table__, _adapter.id == _variant.adapter_id
 )
-_IS_NEWEST = (
-    func.row_number().over(
-        partition_by=(_version.variant_id, _version.status == "yanked"),
-        order_by=_version.number.desc(),
-    )
-    == 1
-)
+_NEWEST = Version.__table__.alias()
 _VERSIONS = (
     select(
-        # of all versions only those that may answer without a pin bring their manifest
-        case((_IS_NEWEST, _version.manifest)).label("manifest"),
         _version.id,
         _version.number,
         _version.digest,
         _version.status,
         _version.reason,
-        _version.base,
+        cast(_version.base, Text),  # only that of the version that is chosen is read
         _version.base_name,
         _version.created_at,
         _version.size_bytes,
@@ -71,7 +108,7 @@ _VERSIONS = (
         _variant.base_model_id,
         _base.fingerprint,
         _adapter.full_name,
-        Account.__table__.c.name.label("created_by"),
+        Account.__table__.c.name,
     )
     .select_from(
         _JOINED.join(BaseModel.__table__, _base.id == _variant.base_model_id).join(
@@ -79,22 +116,28 @@ _VERSIONS = (
         )
     )
     .where(_adapter.full_name == bindparam("name"))
-    .execution_options(**PREPARED)
 )
-_MANIFEST = (
-    select(_version.manifest).where(_version.id == bindparam("id")).execution_options(**PREPARED)
+_ALL = _Seen(_VERSIONS, _Row)
+_OFFERED = _Seen(
+    _VERSIONS.add_columns(_version.manifest).where(
+        _version.id
+        == select(_NEWEST.c.id)
+        .where(_NEWEST.c.variant_id == _variant.id, _NEWEST.c.status != "yanked")
+        .order_by(_NEWEST.c.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    ),
+    _Row,
 )
+"""of each variant the version that answers where none is asked for"""
+_MANIFEST = Lookup(select(_version.manifest).where(_version.id == bindparam("id")), _Manifest)
 _FACTS = (
     select(_adapter.private, _adapter.full_name, _version.number, _version.status, _version.reason)
     .select_from(_JOINED)
     .where(_version.digest == bindparam("digest"))
-    .execution_options(**PREPARED)
 )
-_FACTS_AND_MANIFEST = _FACTS.add_columns(_version.manifest)
-_PUBLIC = {
-    query: query.where(readable(ANONYMOUS)) for query in (_VERSIONS, _FACTS, _FACTS_AND_MANIFEST)
-}
-"""as whoever sent no token sees them"""
+_SEEN_FACTS = _Seen(_FACTS, Facts)
+_SEEN_FACTS_AND_MANIFEST = _Seen(_FACTS.add_columns(_version.manifest), Facts)
 
 
 def resolved(
@@ -103,10 +146,14 @@ def resolved(
     """The one version that answers, or None where `resolution.find` has to say what to do."""
     if wanted.fallback or not _is_simple(reference.version):
         return None
-    rows = connection.execute(_seen(_VERSIONS, viewer), {"name": reference.adapter}).all()
+    is_named = wanted.base is not None and not names.DIGEST.fullmatch(wanted.base)
+    lookup = _OFFERED if reference.version is None and not is_named else _ALL
+    rows = lookup.rows(connection, viewer, {"name": reference.adapter})
     if wanted.base is not None:
         keys = {
-            row.base_model_id for row in rows if wanted.base in {row.fingerprint, row.base_name}
+            row.base_model_id
+            for row in rows
+            if is_base(wanted.base, row.fingerprint, row.base_name)
         }
         rows = [row for row in rows if row.base_model_id in keys]
     if wanted.config is not None:
@@ -114,7 +161,7 @@ def resolved(
     row = _only(rows, reference.version)
     if row is None:
         return None
-    manifest = row.manifest or connection.execute(_MANIFEST, {"id": row.id}).scalar_one()
+    manifest = row.manifest or _MANIFEST.rows(connection, {"id": row.id})[0].manifest
     return Answer(_shown(row), msgspec.Raw(manifest))
 
 
@@ -122,13 +169,8 @@ def facts(
     connection: Connection, viewer: Viewer, digest: str, *, with_manifest: bool
 ) -> Facts | None:
     """What is kept of the version of this digest, or None where the viewer sees none."""
-    query = _FACTS_AND_MANIFEST if with_manifest else _FACTS
-    row = connection.execute(_seen(query, viewer), {"digest": digest}).one_or_none()
-    return None if row is None else Facts(*row)
-
-
-def _seen(query: Select[*tuple[Any, ...]], viewer: Viewer) -> Select[*tuple[Any, ...]]:
-    return _PUBLIC[query] if viewer == ANONYMOUS else query.where(readable(viewer))
+    lookup = _SEEN_FACTS_AND_MANIFEST if with_manifest else _SEEN_FACTS
+    return next(iter(lookup.rows(connection, viewer, {"digest": digest})), None)
 
 
 def _is_simple(pin: str | None) -> bool:
@@ -136,7 +178,7 @@ def _is_simple(pin: str | None) -> bool:
     return pin is None or bool(names.NUMBER.fullmatch(pin) or names.DIGEST.fullmatch(pin))
 
 
-def _only(rows: Sequence[Row[*tuple[Any, ...]]], pin: str | None) -> Row[*tuple[Any, ...]] | None:
+def _only(rows: Sequence[_Row], pin: str | None) -> _Row | None:
     """The row that is meant: of a pin the one that has it, else the newest of the only variant that is offered."""
     if pin is not None:
         found = [row for row in rows if pin in {str(row.number), row.digest}]
@@ -144,17 +186,17 @@ def _only(rows: Sequence[Row[*tuple[Any, ...]]], pin: str | None) -> Row[*tuple[
     offered = [row for row in rows if row.status != "yanked"]
     if len({row.variant_id for row in offered}) != 1:
         return None
-    return max(offered, key=lambda row: cast("int", row.number))
+    return max(offered, key=lambda row: row.number)
 
 
-def _shown(row: Row[*tuple[Any, ...]]) -> wire.Version:
+def _shown(row: _Row) -> wire.Version:
     return wire.Version(
         reference=row.full_name,
         number=row.number,
         digest=row.digest,
         status=row.status,
         reason=row.reason,
-        base=msgspec.convert(row.base, wire.Base),
+        base=msgspec.json.decode(row.base, type=wire.Base),
         method=row.method,
         config_id=row.config_id,
         variant=str(row.variant_id),

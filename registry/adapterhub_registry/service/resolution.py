@@ -108,6 +108,11 @@ def find(
         raise explained from None
 
 
+def is_base(asked: str, fingerprint: str | None, name: str) -> bool:
+    """Whether a base is the one that is asked for. A fingerprint is never somebody's name for another base."""
+    return asked == fingerprint or (asked == name and not names.DIGEST.fullmatch(asked))
+
+
 def _chosen(
     session: Session, reference: names.Reference, rows: list[Version], wanted: Wanted
 ) -> tuple[Version, bool]:
@@ -145,7 +150,7 @@ def _for_base(reference: names.Reference, rows: list[Version], base: str | None)
     keys = {
         row.variant.base_model_id
         for row in rows
-        if base in {row.variant.base_model.fingerprint, row.base_name}
+        if is_base(base, row.variant.base_model.fingerprint, row.base_name)
     }
     found = [row for row in rows if row.variant.base_model_id in keys]
     if not found:

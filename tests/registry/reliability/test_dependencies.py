@@ -157,6 +157,26 @@ def on_postgres(settings: Settings, postgres: str, postgres_gate: Gate) -> Itera
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_d2_what_every_pull_asks_says_that_the_database_is_down(
+    on_postgres: Hub, postgres_gate: Gate
+) -> None:
+    token, files = on_postgres.token("ukp"), make_files()
+    version = on_postgres.publish(token, make_manifest(files=files), files)
+    paths = [f"/resolve?ref={version.reference}", f"/manifests/{version.digest}"]
+
+    before = [on_postgres.get(path).status_code for path in paths]
+    postgres_gate.shut()
+    refused = [on_postgres.get(path) for path in paths]
+    postgres_gate.free()
+    after = [on_postgres.get(path).status_code for path in paths]
+
+    assert before == after == [200, 200]
+    assert [(each.status_code, problem(each).code) for each in refused] == [
+        (503, "unavailable")
+    ] * 2
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_d2_a_database_that_is_down_is_503_and_comes_back_by_itself(
     on_postgres: Hub, postgres_gate: Gate
 ) -> None:

@@ -347,10 +347,10 @@ def _done_before(
 
 
 def _require_blobs(runtime: Runtime, changes: Iterable[Added | Removed]) -> None:
-    """Bytes may have been lost between their hash and the transaction."""
+    """Bytes may have been lost between their hash and the transaction; not those that came with this request."""
     gone = []
     for change in changes:
-        if isinstance(change, Added):
+        if isinstance(change, Added) and not change.is_here:
             try:
                 runtime.store.size_bytes(change.sha256)
             except BlobMissing:

@@ -38,6 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """the longest that PostgreSQL may work on one statement of a request, or wait for a lock"""
     max_blob_bytes: int = 2048 * MIB
     """the largest file"""
+    direct_bytes: int = 128 * MIB
+    """a larger blob is sent in parts, to an S3 store directly; a smaller one at once, and hashed on its way"""
     max_body_bytes: int = 4 * MIB
     """the largest JSON body, so the largest manifest"""
     max_files: int = 256

@@ -24,6 +24,7 @@ from adapterhub_registry.storage import (
 from adapterhub_registry.storage.store import CHUNK_BYTES, MIB, PART_BYTES, part_sizes
 
 CONTENT = b"weights"
+MANY = secrets.token_bytes(3 * MIB + 5)
 ABSENT = hashlib.sha256(b"never put").hexdigest()
 
 
@@ -377,11 +378,57 @@ def test_two_may_promote_the_same_parts_at_once(store: BlobStore) -> None:
     assert b"".join(store.read(digest)) == LARGE
 
 
-def test_what_passes_through_is_a_blob_at_once(store: BlobStore) -> None:
-    store.put(sha256(CONTENT), [CONTENT[:3], CONTENT[3:]], len(CONTENT))
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(CONTENT, id="a few bytes"),
+        pytest.param(MANY, id="more than is kept in memory"),
+    ],
+)
+def test_what_passes_through_is_a_blob_at_once(store: BlobStore, content: bytes) -> None:
+    pieces = [content[at : at + CHUNK_BYTES] for at in range(0, len(content), CHUNK_BYTES)]
 
-    assert b"".join(store.read(sha256(CONTENT))) == CONTENT
+    store.put(sha256(content), pieces, len(content))
+    store.put(sha256(content), iter(pieces), len(content))
+
+    assert b"".join(store.read(sha256(content))) == content
     assert store.staged("u1") == {}
+
+
+@pytest.mark.parametrize(
+    ("sent", "fault"),
+    [
+        pytest.param(MANY[:-1] + b"!", "they hash to", id="another last byte"),
+        pytest.param(b"!" + MANY[1:], "they hash to", id="another first byte"),
+        pytest.param(MANY[:-1], f"there are {len(MANY) - 1} bytes", id="a byte too few"),
+        pytest.param(MANY + b"!", f"more than {len(MANY)}", id="a byte too many"),
+        pytest.param(b"", "there are 0 bytes", id="nothing"),
+    ],
+)
+def test_of_many_bytes_that_are_wrong_nothing_is_kept(
+    store: BlobStore, sent: bytes, fault: str
+) -> None:
+    pieces = [sent[at : at + CHUNK_BYTES] for at in range(0, len(sent), CHUNK_BYTES)]
+
+    with pytest.raises(BlobCorrupt, match=fault):
+        store.put(sha256(MANY), pieces, len(MANY))
+    kept = list(store.blobs())
+    store.put(sha256(MANY), [MANY], len(MANY))
+
+    assert kept == []
+    assert store.size_bytes(sha256(MANY)) == len(MANY)
+
+
+def test_a_sender_that_breaks_off_is_the_senders_fault(store: BlobStore) -> None:
+    def broken() -> Iterator[bytes]:
+        yield MANY[: 2 * CHUNK_BYTES]
+        raise ConnectionResetError("the sender is gone")
+
+    with pytest.raises(ConnectionResetError, match="the sender is gone"):
+        store.put(sha256(MANY), broken(), len(MANY))
+
+    assert list(store.blobs()) == []
 
 
 @pytest.mark.parametrize(("sent", "size_bytes"), [(b"weightz", 7), (b"weights", 6), (b"w", 7)])

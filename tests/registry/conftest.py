@@ -174,6 +174,7 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
             "ADAPTERHUB_BLOBS": f"folder:{tmp_path / 'blobs'}",
             "ADAPTERHUB_SECRET_KEY": "for tests",
             "ADAPTERHUB_TRY_SECONDS": "0",
+            "ADAPTERHUB_DIRECT_BYTES": str(1024 * 1024),  # parts are tested with less
         }
     )
 

@@ -125,7 +125,7 @@ def test_values_are_finite_and_not_all_zero(
     }
     content = made(header, bytes(3) + data + bytes(2))
 
-    faults = inspected(content, chunk).faults("0" * 64, "a.safetensors")
+    faults = inspected(content, chunk).findings().faults("0" * 64, "a.safetensors")
 
     assert [fault in each for each in faults if fault] == ([] if fault is None else [True])
     assert len(faults) == (fault is not None)
@@ -134,11 +134,14 @@ def test_values_are_finite_and_not_all_zero(
 def test_integers_may_look_like_what_they_are_not() -> None:
     ones = {"a": {"dtype": "I32", "shape": [2], "data_offsets": [0, 8]}}
 
-    assert inspected(made(ones, b"\xff" * 8)).faults("0" * 64, "a.safetensors") == []
+    assert inspected(made(ones, b"\xff" * 8)).findings().faults("0" * 64, "a.safetensors") == []
 
 
 def test_the_largest_number_is_finite() -> None:
     numpy = pytest.importorskip("numpy")
     data = numpy.array([-numpy.finfo("<f4").max, 1e-45], "<f4").tobytes()
 
-    assert inspected(made({"a": tensor(0, 8)}, data)).faults("0" * 64, "a.safetensors") == []
+    assert (
+        inspected(made({"a": tensor(0, 8)}, data)).findings().faults("0" * 64, "a.safetensors")
+        == []
+    )

@@ -33,7 +33,7 @@ from adapterhub_registry.models import (
     Version,
 )
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import audit, indexing, publishing
+from adapterhub_registry.service import audit, indexing, publishing, receiving
 from adapterhub_registry.service.recorded import alias
 
 DEFAULT = "default"
@@ -210,7 +210,7 @@ def _publish(runtime: Runtime, made: wire.Manifest, folder: Path) -> wire.Versio
         if each.sha256 in missing:
             with (folder / each.path).open("rb") as file:
                 chunks = iter(partial(file.read, CHUNK_BYTES), b"")
-                runtime.store.stage(upload.id, each.sha256, chunks, each.size_bytes)
+                receiving.blob(runtime, viewer, (upload.id, each.sha256), chunks)
     return publishing.commit(runtime, viewer, upload.id)[0]
 
 

@@ -1,6 +1,7 @@
 """Bytes: which are in the store, which version has them, and which are on their way."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -54,7 +55,7 @@ class BlobHold(Model):
 
 
 class UploadBlob(Model):
-    """A small blob that an upload has brought: whoever brought it need not send it again, and may commit it."""
+    """A blob that an upload has brought through the registry: it need not be sent again, and may be committed."""
 
     __tablename__ = "upload_blob"
 
@@ -62,3 +63,5 @@ class UploadBlob(Model):
         ForeignKey("upload.id", ondelete="CASCADE"), primary_key=True
     )
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    findings: Mapped[dict[str, Any] | None]
+    """of weights, what was seen in them while they were hashed"""

@@ -62,7 +62,7 @@ def _send(
 ) -> None:
     """Keep a blob for an upload, in parts where it travels so."""
     file.seek(0)
-    sizes = part_sizes(target.size_bytes)
+    sizes = part_sizes(target.size_bytes) if target.in_parts else []
     if not sizes:
         receiving.blob(runtime, viewer, (upload_id, target.sha256), _chunks(file))
     for number, size_bytes in enumerate(sizes, 1):

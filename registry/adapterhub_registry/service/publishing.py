@@ -4,9 +4,9 @@
 Hashing happens before the transaction, so a large push does not keep others from writing. A crash anywhere leaves the
 catalogue as it was, or with the whole version in it, and the same push goes on from there.
 
-A blob comes by one of three ways. A large one in parts, each where the store says; a middling one whole, the same
-way; both are staged, and hashed by `commit`. A small one passes through the registry, which hashes it on the way and
-puts it at its final place; a receipt (`UploadBlob`) says that this upload brought it.
+A blob comes by one of two ways. Most pass through the registry, which hashes them on the way, looks into weights, and
+puts them at their final place; a receipt (`UploadBlob`) says that this upload brought it, and what was seen. A large
+one (`direct_bytes`) comes in parts, each where the store says, which survive a push that is killed; `commit` hashes it.
 """
 
 import secrets
@@ -44,7 +44,7 @@ from adapterhub_registry.service import (
     shapes,
 )
 from adapterhub_registry.service.visibility import open_files, readable, require_role, require_scope
-from adapterhub_registry.service.weights import Inspection
+from adapterhub_registry.service.weights import Findings, Inspection
 from adapterhub_registry.storage import BlobCorrupt, BlobMissing
 from adapterhub_registry.storage.store import part_sizes, verify
 
@@ -75,8 +75,8 @@ class _Pending(msgspec.Struct, frozen=True):
     manifest: wire.Manifest
     known: frozenset[str]
     """blobs the viewer need not send: of versions they may read, or made themselves"""
-    brought: frozenset[str]
-    """small blobs that this upload has brought: hashed already"""
+    brought: dict[str, Findings | None]
+    """blobs that this upload has brought through the registry: hashed already, and weights looked into"""
     published: wire.Version | None
 
 
@@ -142,7 +142,8 @@ def commit(runtime: Runtime, viewer: Viewer, upload_id: str) -> tuple[wire.Versi
     version, created = runtime.database.transact(write)
     if created:
         telemetry.publish(version.size_bytes)
-    runtime.store.discard(upload_id)
+    if _is_large(runtime, pending):
+        runtime.store.discard(upload_id)
     return version, created
 
 
@@ -241,16 +242,24 @@ def _pending(runtime: Runtime, viewer: Viewer, upload_id: str) -> _Pending:
             upload,
             manifest,
             known_blobs(session, viewer, manifest.files),
-            frozenset(session.scalars(select(UploadBlob.sha256).filter_by(upload_id=upload_id))),
+            _brought(session, upload_id),
             None if row is None else representation.version(row),
         )
 
 
+def _brought(session: Session, upload_id: str) -> dict[str, Findings | None]:
+    rows = session.scalars(select(UploadBlob).filter_by(upload_id=upload_id))
+    return {
+        row.sha256: None if row.findings is None else msgspec.convert(row.findings, Findings)
+        for row in rows
+    }
+
+
 def _missing(runtime: Runtime, pending: _Pending) -> list[wire.UploadTarget]:
     blobs = blob_sizes(pending.manifest)
-    staged = runtime.store.staged(pending.upload.id)
+    staged = _staged(runtime, pending)
     # of what is staged the store said the size in one answer; of the rest it has to be asked one by one
-    asked = [sha256 for sha256 in blobs if sha256 in pending.known | pending.brought]
+    asked = [sha256 for sha256 in blobs if sha256 in pending.known | pending.brought.keys()]
     held = dict(zip(asked, _side_by_side(lambda each: _size(runtime, each), asked), strict=True))
     return [
         _target(runtime, pending, sha256, size_bytes)
@@ -259,14 +268,25 @@ def _missing(runtime: Runtime, pending: _Pending) -> list[wire.UploadTarget]:
     ]
 
 
+def _staged(runtime: Runtime, pending: _Pending) -> Mapping[str, int]:
+    """What is staged for an upload; a store is asked only where something may be."""
+    return runtime.store.staged(pending.upload.id) if _is_large(runtime, pending) else {}
+
+
+def _is_large(runtime: Runtime, pending: _Pending) -> bool:
+    """Whether there is a blob that does not pass through the registry."""
+    return any(file.size_bytes > runtime.settings.direct_bytes for file in pending.manifest.files)
+
+
 def _target(runtime: Runtime, pending: _Pending, sha256: str, size_bytes: int) -> wire.UploadTarget:
     url = f"/api/v1/uploads/{pending.upload.id}/blobs/{sha256}"
-    if part_sizes(size_bytes):
+    is_direct = size_bytes > runtime.settings.direct_bytes
+    if is_direct and part_sizes(size_bytes):
         return wire.UploadTarget(
             sha256=sha256, size_bytes=size_bytes, url=f"{url}/parts", in_parts=True
         )
     target = None
-    if size_bytes > receiving.SMALL_BYTES:
+    if is_direct:
         lifetime = pending.upload.expires_at - runtime.clock()
         target = runtime.store.upload_target(pending.upload.id, sha256, size_bytes, lifetime)
     return wire.UploadTarget(
@@ -299,17 +319,15 @@ def _side_by_side(work: Callable[[Item], Found], items: list[Item]) -> list[Foun
 
 def _verify(runtime: Runtime, pending: _Pending) -> None:
     """Hash every blob of the manifest, give it its final place, and look into those that are weights."""
-    staged = runtime.store.staged(pending.upload.id)
-    weights = {file.sha256: file.path for file in pending.manifest.files if _has_weights(file)}
+    staged = _staged(runtime, pending)
+    paths = weights(pending.manifest)
 
-    def settle(blob: tuple[str, int]) -> Inspection | Exception | None:
-        sha256, size_bytes = blob
-        inspection = Inspection(size_bytes) if sha256 in weights else None
+    def settle(blob: tuple[str, int]) -> Findings | Exception | None:
+        inspection = Inspection(blob[1]) if blob[0] in paths else None
         try:
-            _settle(runtime, pending, blob, staged, inspection)
+            return _settle(runtime, pending, blob, staged, inspection)
         except (BlobMissing, BlobCorrupt) as error:
             return error
-        return inspection
 
     blobs = list(blob_sizes(pending.manifest).items())
     missing, refused, inspected = [], [], {}
@@ -318,11 +336,11 @@ def _verify(runtime: Runtime, pending: _Pending) -> None:
             missing.append(sha256)
         elif isinstance(outcome, BlobCorrupt):
             refused.append(f"{sha256}: {outcome.fault}")
-        elif isinstance(outcome, Inspection):
-            refused.extend(outcome.faults(sha256, weights[sha256]))
+        elif isinstance(outcome, Findings):
+            refused.extend(outcome.faults(sha256, paths[sha256]))
             inspected[sha256] = outcome
     if not refused and not missing:
-        found = {weights[sha256]: seen.shapes for sha256, seen in inspected.items()}
+        found = {paths[sha256]: seen.shapes for sha256, seen in inspected.items()}
         refused.extend(shapes.faults(pending.manifest, found, _base_shapes(runtime, pending)))
     if refused:
         raise ContentRefused(refused)
@@ -343,8 +361,9 @@ def _base_shapes(runtime: Runtime, pending: _Pending) -> dict[str, tuple[int, ..
     return {}
 
 
-def _has_weights(file: wire.File) -> bool:
-    return file.path.endswith(rules.WEIGHTS)
+def weights(manifest: wire.Manifest) -> dict[str, str]:
+    """The paths of the weights, by their SHA-256."""
+    return {file.sha256: file.path for file in manifest.files if file.path.endswith(rules.WEIGHTS)}
 
 
 def _settle(
@@ -353,16 +372,19 @@ def _settle(
     blob: tuple[str, int],
     staged: Mapping[str, int],
     inspection: Inspection | None,
-) -> None:
+) -> Findings | None:
+    """Make sure that a blob is at its final place and is what it claims; of weights, what is in them."""
     sha256, size_bytes = blob
     store, watch = runtime.store, None if inspection is None else inspection.watch
     if part_sizes(size_bytes) and staged.get(sha256, size_bytes) < size_bytes:
         raise BlobMissing(sha256)  # parts are still to come; those that came stay
     if sha256 in staged:
         store.promote(pending.upload.id, sha256, size_bytes, watch)
-    elif sha256 in pending.brought and watch is None:
-        return  # hashed when it came; the transaction looks whether it is still there
-    elif sha256 in pending.known | pending.brought:
+    elif sha256 in pending.brought and (watch is None or pending.brought[sha256] is not None):
+        return pending.brought[
+            sha256
+        ]  # seen when it came; the transaction asks whether it is there
+    elif sha256 in pending.known | pending.brought.keys():
         try:
             verify(sha256, store.read(sha256), size_bytes, watch)
         except BlobCorrupt as error:
@@ -370,17 +392,18 @@ def _settle(
             raise StoreFailed(fault) from error
     else:
         raise BlobMissing(sha256)
+    return None if inspection is None else inspection.findings()
 
 
 def _require_blobs(runtime: Runtime, pending: _Pending) -> None:
     """Bytes may have been lost between their hash and the transaction.
 
-    Of small ones that came just now the store has only just said that it has them, and garbage collection leaves them
-    alone: to ask again for each of hundreds would take as long as to bring them.
+    Of those that came just now the store has only just said that it has them, and garbage collection leaves them alone:
+    to ask again for each of hundreds would take as long as to bring them.
     """
     blobs = set(blob_sizes(pending.manifest))
     if runtime.clock() - pending.upload.created_at < _FRESH:
-        blobs -= pending.brought
+        blobs -= pending.brought.keys()
     asked = sorted(blobs)
     sizes = _side_by_side(lambda sha256: _size(runtime, sha256), asked)
     gone = [sha256 for sha256, size_bytes in zip(asked, sizes, strict=True) if size_bytes is None]

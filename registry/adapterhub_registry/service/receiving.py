@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
@@ -15,11 +16,12 @@ from adapterhub_registry.models import UploadBlob
 from adapterhub_registry.runtime import Runtime
 from adapterhub_registry.service import publishing
 from adapterhub_registry.service.visibility import require_scope
+from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt
 from adapterhub_registry.storage.store import MIB, part_sizes
 
 SMALL_BYTES = MIB
-"""a blob of at most so many bytes passes through the registry whatever the store is"""
+"""blobs of at most so many bytes may come many in one request"""
 BATCH_BYTES = 4 * MIB
 """small blobs that come together, with their digests"""
 
@@ -28,6 +30,18 @@ _PUT_AT_ONCE = 6
 _ADDRESSES_AT_ONCE = 100
 _ADDRESS_LIFETIME = timedelta(hours=1)
 
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """What an upload's manifest asks for."""
+
+    sizes: dict[str, int]
+    weights: frozenset[str]
+
+    def inspection(self, sha256: str) -> Inspection | None:
+        """What looks into a blob as it goes by, where it is weights."""
+        return Inspection(self.sizes[sha256]) if sha256 in self.weights else None
+
+
 Read = Callable[[int], bytes]
 """gives at most so many bytes of the body, none at its end"""
 
@@ -35,20 +49,25 @@ Read = Callable[[int], bytes]
 def blob(runtime: Runtime, viewer: Viewer, place: tuple[str, str], chunks: Iterable[bytes]) -> None:
     """Keep the bytes of one blob; `place` is the upload's id and the blob's SHA-256.
 
+    One that passes through the registry is hashed, looked into and put at its final place in one go; the receipt says
+    so. Only a store that takes large ones directly has others come this way, and they are staged.
+
     Raises:
         UploadNotFound: There is no such upload, or its manifest has no such blob.
         ContentRefused: Size or hash differ; nothing was kept.
     """
     upload_id, sha256 = place
-    size_bytes = _size(_sizes(runtime, viewer, upload_id), place)
+    wanted = _wanted(runtime, viewer, upload_id)
+    size_bytes = _size(wanted.sizes, place)
+    inspection = wanted.inspection(sha256)
     try:
-        if size_bytes > SMALL_BYTES:
+        if size_bytes > runtime.settings.direct_bytes:
             runtime.store.stage(upload_id, sha256, chunks, size_bytes)
             return
-        runtime.store.put(sha256, chunks, size_bytes)
+        runtime.store.put(sha256, _watched(chunks, inspection), size_bytes)
     except BlobCorrupt as error:
         raise ContentRefused([f"{sha256}: {error.fault}"]) from error
-    _receipt(runtime, upload_id, [sha256])
+    _receipt(runtime, upload_id, {sha256: inspection})
 
 
 def batch(runtime: Runtime, viewer: Viewer, upload_id: str, read: Read) -> None:
@@ -61,17 +80,19 @@ def batch(runtime: Runtime, viewer: Viewer, upload_id: str, read: Read) -> None:
         ContentRefused: Bytes that are not those their digest says.
         BadRequest: The body ends within a blob, or brings one that is not small.
     """
-    sizes = _sizes(runtime, viewer, upload_id)
-    kept: list[str] = []
-    puts: list[tuple[str, Future[None]]] = []
+    wanted = _wanted(runtime, viewer, upload_id)
+    kept: dict[str, Inspection | None] = {}
+    puts: list[tuple[str, Inspection | None, Future[None]]] = []
     try:
         with ThreadPoolExecutor(_PUT_AT_ONCE) as pool:
-            for sha256, content in _unpacked(sizes, upload_id, read):
-                put = pool.submit(runtime.store.put, sha256, [content], len(content))
-                puts.append((sha256, put))
-        for sha256, put in puts:
+            for sha256, content in _unpacked(wanted.sizes, upload_id, read):
+                inspection = wanted.inspection(sha256)
+                chunks = _watched([content], inspection)
+                put = pool.submit(runtime.store.put, sha256, chunks, len(content))
+                puts.append((sha256, inspection, put))
+        for sha256, inspection, put in puts:
             _settled(sha256, put)
-            kept.append(sha256)
+            kept[sha256] = inspection
     finally:
         if kept:
             _receipt(runtime, upload_id, kept)
@@ -87,7 +108,7 @@ def part(
         ContentRefused: The part has another size; it was not kept.
     """
     upload_id, sha256, number = place
-    parts = part_sizes(_size(_sizes(runtime, viewer, upload_id), (upload_id, sha256)))
+    parts = part_sizes(_size(_wanted(runtime, viewer, upload_id).sizes, (upload_id, sha256)))
     if not 1 <= number <= len(parts):
         raise UploadNotFound(f"{upload_id}/{sha256}/{number}")
     try:
@@ -103,7 +124,7 @@ def parts(runtime: Runtime, viewer: Viewer, place: tuple[str, str]) -> wire.Part
         UploadNotFound: There is no such upload, or its manifest has no such blob.
     """
     upload_id, sha256 = place
-    expected = part_sizes(_size(_sizes(runtime, viewer, upload_id), place))
+    expected = part_sizes(_size(_wanted(runtime, viewer, upload_id).sizes, place))
     staged = runtime.store.staged_parts(upload_id, sha256)
     missing: list[wire.Part] = []
     received: list[int] = []
@@ -134,11 +155,19 @@ def _address(
     )
 
 
-def _sizes(runtime: Runtime, viewer: Viewer, upload_id: str) -> dict[str, int]:
+def _wanted(runtime: Runtime, viewer: Viewer, upload_id: str) -> _Wanted:
     require_scope(viewer, "write")
     with runtime.database.reading() as session:
         upload = publishing.open_upload(session, runtime, viewer, upload_id)
-    return publishing.blob_sizes(msgspec.json.decode(upload.manifest, type=wire.Manifest))
+    manifest = msgspec.json.decode(upload.manifest, type=wire.Manifest)
+    return _Wanted(publishing.blob_sizes(manifest), frozenset(publishing.weights(manifest)))
+
+
+def _watched(chunks: Iterable[bytes], inspection: Inspection | None) -> Iterator[bytes]:
+    for chunk in chunks:
+        if inspection is not None:
+            inspection.watch(chunk)
+        yield chunk
 
 
 def _size(sizes: dict[str, int], place: tuple[str, str]) -> int:
@@ -173,9 +202,17 @@ def _settled(sha256: str, put: Future[None]) -> None:
         raise ContentRefused([f"{sha256}: {error.fault}"]) from error
 
 
-def _receipt(runtime: Runtime, upload_id: str, brought: list[str]) -> None:
+def _receipt(runtime: Runtime, upload_id: str, brought: dict[str, Inspection | None]) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            "upload_id": upload_id,
+            "sha256": sha256,
+            "findings": None if seen is None else msgspec.to_builtins(seen.findings()),
+        }
+        for sha256, seen in sorted(brought.items())
+    ]
+
     def write(session: Session) -> None:
-        rows = [{"upload_id": upload_id, "sha256": sha256} for sha256 in sorted(set(brought))]
         ensure_all(session, UploadBlob, rows)
 
     runtime.database.transact(write)

@@ -8,7 +8,7 @@ from adapterhub_registry.domain.permission import Viewer
 from adapterhub_registry.errors import Conflict, Unprocessable
 from adapterhub_registry.models import RepositoryCommit, Version, VersionFile
 from adapterhub_registry.runtime import Runtime
-from adapterhub_registry.service import publishing, repository, representation
+from adapterhub_registry.service import publishing, receiving, repository, representation
 from adapterhub_registry.service.committing import Done
 from adapterhub_registry.service.derivation import NoVersion, manifest
 from adapterhub_registry.service.repository import Entry, View
@@ -63,7 +63,7 @@ def _published(runtime: Runtime, viewer: Viewer, view: View, derived: wire.Manif
     )
     for target in upload.missing:
         chunks = runtime.store.read(target.sha256)
-        runtime.store.stage(upload.id, target.sha256, chunks, target.size_bytes)
+        receiving.blob(runtime, viewer, (upload.id, target.sha256), chunks)
     version, _ = publishing.commit(runtime, viewer, upload.id)
     return version.digest
 

@@ -58,6 +58,27 @@ class Tensor(msgspec.Struct, frozen=True):
     stop: int
 
 
+class Findings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a safetensors file is, once all its bytes have gone by."""
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    """of each tensor"""
+    refusal: str | None = None
+    """why it is no safetensors file"""
+    unbounded: str | None = None
+    """the first tensor with values that are not finite"""
+    is_zero: bool = False
+    """there are values, and all are zero"""
+
+    def faults(self, sha256: str, path: str) -> list[str]:
+        """What is wrong with the file, as sentences without their full stop."""
+        if self.refusal is not None:
+            return [f"{sha256} is no safetensors file: {self.refusal}"]
+        if self.unbounded is not None:
+            return [f"{path}: the tensor {self.unbounded!r} has values that are not finite"]
+        return [f"{path}: every value is zero"] if self.is_zero else []
+
+
 class Inspection:
     """Looks into a safetensors file of a known size as its bytes go by."""
 
@@ -102,22 +123,18 @@ class Inspection:
         if self._refusal is not None:
             raise HeaderRefused(self._refusal)
 
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of each tensor."""
-        return {name: tensor.shape for name, tensor in self.tensors.items()}
-
-    def faults(self, sha256: str, path: str) -> list[str]:
-        """What is wrong with the file, as sentences without their full stop; asked at its end."""
+    def findings(self) -> Findings:
+        """What the file is; asked at its end."""
         try:
             self.finish()
         except HeaderRefused as error:
-            return [f"{sha256} is no safetensors file: {error}"]
-        if self._unbounded is not None:
-            return [f"{path}: the tensor {self._unbounded!r} has values that are not finite"]
-        if self._is_zero and any(tensor.stop > tensor.start for tensor in self.tensors.values()):
-            return [f"{path}: every value is zero"]
-        return []
+            return Findings(refusal=str(error))
+        has_values = any(tensor.stop > tensor.start for tensor in self.tensors.values())
+        return Findings(
+            shapes={name: tensor.shape for name, tensor in self.tensors.items()},
+            unbounded=self._unbounded,
+            is_zero=self._is_zero and has_values,
+        )
 
     def _read_header(self) -> bytes:
         """Read the header once it is there; what comes after it."""

@@ -42,6 +42,23 @@ _HEX_DIGITS = 64
 _COPIES = 4
 _REMOVED_AT_ONCE = 1000
 
+_CONFIG = Config(
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+    # clients send a presigned PUT without boto3: only what is asked for is signed
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    retries={"max_attempts": 4, "mode": "standard"},
+    connect_timeout=5,
+    read_timeout=60,
+    max_pool_connections=64,
+)
+_ONCE = Config(
+    s3={"addressing_style": "path", "payload_signing_enabled": False},
+    retries={"total_max_attempts": 1},
+)
+"""for bytes that go by once: they cannot be signed before, nor sent again"""
+
 
 class S3Store:
     """A BlobStore in a bucket; address, keys and region come from boto3's own environment variables."""
@@ -50,21 +67,11 @@ class S3Store:
         """Open a bucket; `public_url` is where clients reach the store, if that is another address than ours."""
         self.bucket = bucket
         self.prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path"},
-            # clients send a presigned PUT without boto3: only what is asked for is signed
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"max_attempts": 4, "mode": "standard"},
-            connect_timeout=5,
-            read_timeout=60,
-            max_pool_connections=64,
-        )
-        self._client: Any = boto3.client("s3", config=config)
+        self._client: Any = boto3.client("s3", config=_CONFIG)
+        self._once: Any = boto3.client("s3", config=_CONFIG.merge(_ONCE))
         self._signer: Any = self._client
         if public_url is not None:  # the host is part of what is signed
-            self._signer = boto3.client("s3", config=config, endpoint_url=public_url)
+            self._signer = boto3.client("s3", config=_CONFIG, endpoint_url=public_url)
 
     def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
         """Keep bytes for an upload; they wait on the disk until their hash is known."""
@@ -243,6 +250,9 @@ class S3Store:
         return url
 
     def _put(self, key: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        if size_bytes > MIB:
+            self._pass_on(key, sha256, chunks, size_bytes)
+            return
         with tempfile.SpooledTemporaryFile(MIB) as file:
             for chunk in checked(sha256, chunks, size_bytes):
                 file.write(chunk)
@@ -255,6 +265,23 @@ class S3Store:
                 ContentLength=size_bytes,
                 ChecksumSHA256=_base64(sha256),
             )
+
+    def _pass_on(self, key: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
+        """Send bytes to the store as they come, its last ones only once all are hashed."""
+        body = _Body(checked(sha256, chunks, size_bytes))
+        try:
+            with _translated(sha256):
+                self._once.put_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    Body=body,
+                    ContentLength=size_bytes,
+                    ChecksumSHA256=_base64(sha256),
+                )
+        except StoreUnreachable:
+            if body.failure is not None:
+                raise body.failure from None
+            raise
 
     def _assemble(self, upload: str, sha256: str, size_bytes: int, watch: Watch | None) -> None:
         """Hash parts in their order while the store copies those that are hashed, then make them one object."""
@@ -342,6 +369,31 @@ class S3Store:
         with _translated(below):
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + below):
                 yield from page.get("Contents", [])
+
+
+class _Body:
+    """What boto3 reads a body from, one piece behind: of a body that ends early a store keeps nothing."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = _held_back(chunks)
+        self.failure: Exception | None = None
+        """what went wrong with the bytes, not with the store"""
+
+    def read(self, _most: int = -1) -> bytes:
+        """The next bytes, however many."""
+        try:
+            return next(self._chunks, b"")
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def _held_back(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    held = next(chunks, b"")
+    for chunk in chunks:
+        yield held
+        held = chunk
+    yield held
 
 
 @contextmanager

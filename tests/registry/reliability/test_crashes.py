@@ -49,6 +49,7 @@ def test_c1_a_publish_that_is_killed_is_there_as_a_whole_or_not_at_all(
         "ADAPTERHUB_DATABASE_URL": settings.database_url,
         "ADAPTERHUB_BLOBS": settings.blobs,
         "ADAPTERHUB_SECRET_KEY": "for tests",
+        "ADAPTERHUB_DIRECT_BYTES": str(settings.direct_bytes),
     }
 
     command = [sys.executable, "-m", "tests.registry.reliability.killed", step]

@@ -21,7 +21,7 @@ from adapterhub_registry.app import create_app
 from adapterhub_registry.database import Database, Limits
 from adapterhub_registry.models import Version
 from adapterhub_registry.service import integrity
-from adapterhub_registry.settings import Settings
+from adapterhub_registry.settings import MIB, Settings
 from adapterhub_registry.storage import BlobStore, FolderStore, MemoryStore
 
 ROOT = Path(__file__).parents[3]
@@ -59,23 +59,33 @@ def test_d1_a_store_that_fails_is_503_and_nothing_is_half_done(
     on_s3: Hub, s3_gate: Gate, fault: str | None
 ) -> None:
     token, files = on_s3.token("ukp"), make_files()
+    files["notes.txt"] = secrets.token_bytes(
+        2 * MIB
+    )  # so large that it is staged, and hashed by the commit
     upload = on_s3.begin(token, make_manifest(files=files))
-    for content in files.values():
-        path = f"/uploads/{upload.id}/blobs/{sha256(content)}"
-        assert on_s3.call("PUT", path, token, data=content).status_code == 204
+    paths = {f"/uploads/{upload.id}/blobs/{sha256(each)}": each for each in files.values()}
 
-    s3_gate.cut()
-    s3_gate.closed, s3_gate.answer = fault is None, fault and answering(fault)
-    if fault == "404 Not Found":
-        body = b"<Error><Code>NoSuchBucket</Code><Message>Gone.</Message></Error>"
-        s3_gate.answer = answering(fault, body)
-    refused = on_s3.call("POST", f"/uploads/{upload.id}/commit", token)
+    def fail() -> None:
+        s3_gate.cut()
+        s3_gate.closed, s3_gate.answer = fault is None, fault and answering(fault)
+        if fault == "404 Not Found":
+            body = b"<Error><Code>NoSuchBucket</Code><Message>Gone.</Message></Error>"
+            s3_gate.answer = answering(fault, body)
+
+    fail()
+    refused = [on_s3.call("PUT", path, token, data=each) for path, each in paths.items()]
+    s3_gate.free()
+    for path, each in paths.items():
+        assert on_s3.call("PUT", path, token, data=each).status_code == 204
+    fail()
+    refused.append(on_s3.call("POST", f"/uploads/{upload.id}/commit", token))
     shown = on_s3.get("/adapters").json["total"]
     s3_gate.free()
     committed = on_s3.call("POST", f"/uploads/{upload.id}/commit", token)
 
-    assert (refused.status_code, problem(refused).code) == (503, "store_failed")
-    assert refused.headers["Retry-After"] == "5"
+    said = {(each.status_code, problem(each).code) for each in refused}
+    assert said == {(503, "store_failed")}
+    assert {each.headers["Retry-After"] for each in refused} == {"5"}
     assert shown == 0
     assert committed.status_code == 201
 
@@ -209,6 +219,7 @@ def test_d2_a_failover_within_the_transaction_leaves_nothing_of_it(
         on_postgres.call("PUT", path, token, data=content)
     store = on_postgres.runtime.store
     ask = store.size_bytes
+    on_postgres.clock.move(minutes=16)  # what came just now is not asked for
 
     def cut(digest: str) -> int:
         postgres_gate.cut()

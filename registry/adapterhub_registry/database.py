@@ -242,6 +242,7 @@ def _engine(url: str, limits: Limits) -> Engine:
             max_overflow=_RUSH * limits.connections,
             pool_timeout=limits.waiting_seconds,
             pool_recycle=_RECYCLE_SECONDS,
+            pool_use_lifo=True,  # the one that was used last has its plans and tables at hand
             isolation_level="AUTOCOMMIT",  # the driver begins nothing by itself; `_begin_postgresql` does
             connect_args={**_CONNECTING, **_options(url, limits), "prepare_threshold": _NEVER},
         )

@@ -95,7 +95,6 @@ def _begin() -> None:
     sent = request.headers.get("X-Request-Id") or request.headers.get("X-Amzn-Trace-Id", "")
     g.request_id = sent if _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
     g.started = time.perf_counter()
-    structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
 

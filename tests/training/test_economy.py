@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapterhub_training import activations, economy, experiment, run
+from adapterhub_training import activations, economy, experiment, run, runfolder
 from adapterhub_training.errors import BadExperiment
 from adapterhub_training.progress import Quiet
 
@@ -263,7 +263,7 @@ def test_two_processes_train_what_one_does(experiment_file, tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
-    (found,) = run.read_results(tmp_path / "run")
+    (found,) = runfolder.read_results(tmp_path / "run")
     assert json.loads(done.stdout)["task"] == "moods"  # one of them speaks
     assert torch.tensor(curves(found)).sub(torch.tensor(curves(expected))).abs().max() < 1e-5
     own, other = weights(alone), weights(tmp_path / "run")

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from adapterhub_training import experiment, run, saved
+from adapterhub_training import experiment, pruned, run, saved
 from adapterhub_training.errors import BadData, BadExperiment
 from adapterhub_training.kinds import Row, named
 from adapterhub_training.progress import Quiet
+from adapterhub_training.run import Around
+from adapterhub_training.workshop import Workshop
 
 ANIMALS, DEEDS, HOW = ("cat", "dog", "bird"), ("sleeps", "runs", "sings"), ("well", "badly")
 EVERY = [(a, d, h) for a in ANIMALS for d in DEEDS for h in HOW] * 2
@@ -361,3 +363,28 @@ def test_other_data_is_scored_though_the_run_s_own_is_gone(learn, tmp_path):
     reached, split = saved.load(folder).evaluate(tmp_path / "moved")
 
     assert (split, reached.value("accuracy")) == ("test", 1.0)
+
+
+def test_thresholds_of_a_fusion_with_fewer_members_are_those_chosen_on_validation(learn, tmp_path):
+    rows = TASKS["multilabel"][:30] + [{**row, "labels": []} for row in TASKS["multilabel"][30:]]
+    members = []
+    for name in ("first", "second", "third"):
+        _, folder = learn("multilabel", f"task.name={name}", "training.epochs=3", rows=rows)
+        folder.rename(tmp_path / name)
+        members.append(str(tmp_path / name / "adapter"))
+    fusion = f"method={{mode='fusion', members={json.dumps(members)}}}"
+    whole, folder = learn("multilabel", fusion, "training.epochs=3", rows=rows)
+
+    fewer = pruned.prune(saved.load(folder), 2, tmp_path / "fewer", Around(Quiet(), Workshop()))
+
+    chosen = whole.best.selected.thresholds
+    assert len(chosen) == 3
+    assert fewer.best.reported.thresholds == whole.best.reported.thresholds == chosen
+
+
+def test_what_was_trained_in_bfloat16_is_scored_in_float32(learn):
+    results, folder = learn("regression", "training.precision=bfloat16", "training.epochs=3")
+
+    reached, _ = saved.load(folder).evaluate()
+
+    assert reached.values == pytest.approx(results.mean, abs=1e-5)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapterhub_training import checkpoint, experiment, run
+from adapterhub_training import checkpoint, experiment, run, runfolder
 from adapterhub_training.checkpoint import Checkpoint
 from adapterhub_training.errors import Diverged, Interrupted, RunExists
 from adapterhub_training.progress import Quiet
@@ -24,7 +24,7 @@ from adapterhub_training.workshop import Workshop
 def contents(folder):
     """All weights of a run, and what it reached but for the time it took."""
     found = {str(p.relative_to(folder)): load_file(p) for p in folder.rglob("*.safetensors")}
-    (results,) = run.read_results(folder)
+    (results,) = runfolder.read_results(folder)
     curves = [[(p.step, p.train_loss, p.metric) for p in seed.curve] for seed in results.seeds]
     return found, curves, results.mean
 
@@ -60,7 +60,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(experiment_file, tmp_pa
     wanted = experiment.read(experiment_file, common)
 
     times = 0
-    while not run.read_results(tmp_path / "run"):
+    while not runfolder.read_results(tmp_path / "run"):
         around = Around(Quiet(), Workshop(), wants_to_stop=stopping_after(2))
         with contextlib.suppress(Interrupted):
             times += 1

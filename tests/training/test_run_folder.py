@@ -3,7 +3,7 @@
 import pytest
 
 from adapterhub_client.errors import HubError
-from adapterhub_training import run
+from adapterhub_training import runfolder
 from adapterhub_training.errors import Diverged, RunExists
 
 
@@ -49,7 +49,7 @@ def test_a_finished_run_outlives_a_mistake_in_the_one_to_replace_it(train, tmp_p
 def test_a_run_killed_while_it_is_cleared_can_be_started_again(train, tmp_path, monkeypatch):
     train("training.epochs=1")
     with monkeypatch.context() as patch:
-        patch.setattr(run.shutil, "rmtree", interrupt)
+        patch.setattr(runfolder.shutil, "rmtree", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train("training.epochs=1", overwrite=True)
     assert not (tmp_path / "run" / "results.json").exists()

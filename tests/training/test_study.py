@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapterhub_training import experiment, page, run, significance, study, tables
+from adapterhub_training import experiment, page, run, runfolder, significance, study, tables
 from adapterhub_training.errors import BadExperiment, Interrupted, NotARun, StudyChanged
 from adapterhub_training.progress import Quiet
 from adapterhub_training.run import Around
@@ -327,7 +327,7 @@ def test_overwriting_a_study_goes_on_where_it_was_stopped(two_tasks, tmp_path):
     before = first.stat().st_mtime_ns
 
     def finished():
-        return sum(1 for item in several.items if run.read_results(Path(item.folder)))
+        return sum(1 for item in several.items if runfolder.read_results(Path(item.folder)))
 
     with pytest.raises(Interrupted):
         study.run(several, around(wants_to_stop=lambda: finished() >= 1), overwrite=True)

@@ -12,7 +12,16 @@ from transformers import BertModel
 
 from adapterhub_client import compose
 from adapterhub_client.wire import Report
-from adapterhub_training import cli, experiment, onnxfile, plan, probe, pruned, run, saved
+from adapterhub_training import (
+    cli,
+    experiment,
+    onnxfile,
+    plan,
+    probe,
+    pruned,
+    runfolder,
+    saved,
+)
 from adapterhub_training.errors import BadExperiment, NotTheSame, TrainingError
 from adapterhub_training.kinds import Row
 from adapterhub_training.progress import Quiet
@@ -316,4 +325,4 @@ def test_a_study_is_done_on_a_cluster(experiment_file, tmp_path, invoke):
 
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)) == 2
-    assert len(run.read_results(tmp_path / "run" / "training.learning_rate=0.01")) == 1
+    assert len(runfolder.read_results(tmp_path / "run" / "training.learning_rate=0.01")) == 1

@@ -59,10 +59,11 @@ def _do(document: bytes, folder: str, overwrite: bool) -> str:  # noqa: FBT001  
 
     from adapterhub_client.errors import HubError  # noqa: PLC0415
     from adapterhub_training import run as runs  # noqa: PLC0415
+    from adapterhub_training import runfolder  # noqa: PLC0415
 
     study = msgspec.json.decode(document, type=Study)
     item = next(each for each in study.items if each.folder == folder)
-    if runs.read_results(Path(item.folder)):
+    if runfolder.read_results(Path(item.folder)):
         return ""
     try:
         runs.run(studies.experiment_of(item, study), Quiet(), overwrite=overwrite)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapterhub_training import building, closing, run, writing
+from adapterhub_training import building, closing, run, runfolder, writing
 from adapterhub_training import experiment as experiments
 from adapterhub_training.errors import BadExperiment
 from adapterhub_training.experiment import FusionMethod
@@ -40,7 +40,7 @@ def prune(model: Model, keep: int, folder: Path, around: Around) -> Results:
         raise BadExperiment(
             f"The fusion has {len(sources)} members; `--keep` is between 1 and {len(sources) - 1}."
         )
-    run.require_free(folder, overwrite=False)
+    runfolder.require_free(folder, overwrite=False)
     ready: Ready = run.prepare(model.experiment, around.shop)
     lesson, subject = ready.lessons[0], model.subject
     adapted, name = subject.adapted, next(iter(subject.adapted.fusions))
@@ -105,8 +105,8 @@ def _write(
         members={n: d for n, d in model.results.members.items() if n in kept},
         extra=extra,
     )
-    run.write_scores(folder, scores[None])
-    (folder / run.EXPERIMENT_FILE).write_text(experiments.encode(asked), encoding="utf-8")
+    runfolder.write_scores(folder, scores[None])
+    (folder / runfolder.EXPERIMENT_FILE).write_text(experiments.encode(asked), encoding="utf-8")
     writing.write(folder, asked, found)
-    run.write_results(folder, found)
+    runfolder.write_results(folder, found)
     return found

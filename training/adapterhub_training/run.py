@@ -16,7 +16,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from adapterhub_training import (
@@ -27,13 +26,14 @@ from adapterhub_training import (
     economy,
     learner,
     results,
+    runfolder,
     trainer,
     workshop,
     writing,
 )
 from adapterhub_training import experiment as experiments
 from adapterhub_training.backbone import Backbone
-from adapterhub_training.errors import Diverged, RunExists
+from adapterhub_training.errors import Diverged
 from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import (
     AdapterMethod,
@@ -46,20 +46,13 @@ from adapterhub_training.kinds.kind import Array
 from adapterhub_training.material import Lesson
 from adapterhub_training.progress import Display, Quiet
 from adapterhub_training.results import Choices, Extra, Results, SeedResult
+from adapterhub_training.runfolder import Kept, Scored
 from adapterhub_training.subject import Member, Subject
 from adapterhub_training.tracking import Tracker, tracked
 from adapterhub_training.trainer import Fit, Watch
 from adapterhub_training.workshop import Workshop
 from adapterhub_training.world import ALONE, World, same_everywhere
 
-EXPERIMENT_FILE = "run.toml"
-RESULTS_FILE = "results.json"
-LOG_FILE = "log.jsonl"
-MARK = "of"
-"""what of the state says which experiment it is of, and which data"""
-SCORES = "scores of "
-SCORES_FILE = "scores.npy"
-TASKS = "tasks"
 VERSIONS = ("adapterhub", "torch", "transformers")
 
 
@@ -69,21 +62,6 @@ class Ready(NamedTuple):
     experiment: Experiment
     lessons: list[Lesson]
     base: Backbone
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """A finished seed, while others are trained: what it reached on each task."""
-
-    results: dict[str, SeedResult]
-    choices: Choices
-    parameters: int
-
-
-class Scored(NamedTuple):
-    """What a seed reached on a task, and how good each prediction is."""
-
-    result: SeedResult
-    scores: Array
 
 
 class Around(NamedTuple):
@@ -118,13 +96,15 @@ def run(
     if not around.world.is_first:
         around = around._replace(display=Quiet())
     folder = Path(experiment.output.folder)
-    require_free(folder, overwrite=overwrite)
+    runfolder.require_free(folder, overwrite=overwrite)
     ready = prepare(experiment, around.shop)
     if around.world.is_first:
-        _begin(folder, ready, overwrite=overwrite)
+        runfolder.begin(folder, ready.experiment, ready.lessons, overwrite=overwrite)
     around.world.agree(None)
     around.display.say(writing.opening(ready.experiment, ready.lessons))
-    with tracked(folder / LOG_FILE, experiment, is_first=around.world.is_first) as tracker:
+    with tracked(
+        folder / runfolder.LOG_FILE, experiment, is_first=around.world.is_first
+    ) as tracker:
         found = _train_all(ready, folder, around, tracker)
         around.world.agree(None)
         written = _close(ready, folder, found, around, tracker)
@@ -146,10 +126,10 @@ def _train_all(ready: Ready, folder: Path, around: Around, tracker: Tracker) -> 
     together, reason = economy.gang(*ready, around.world)
     groups = [seeds] if together else [(seed,) for seed in seeds]
     for group in groups:
-        if all(_kept(folder, seed) for seed in group):
+        if all(runfolder.kept(folder, seed) for seed in group):
             continue
         _train(ready, folder, group, around, tracker, reason)
-    return {seed: kept for seed in seeds if (kept := _kept(folder, seed)) is not None}
+    return {seed: kept for seed in seeds if (kept := runfolder.kept(folder, seed)) is not None}
 
 
 def _train(  # noqa: PLR0913, PLR0917
@@ -179,7 +159,7 @@ def _train(  # noqa: PLR0913, PLR0917
             fits = trainer.fit(subject, lessons, experiment, watch=watch, folder=state, world=world)
         except Diverged:
             (state / checkpoint.FILE).unlink(missing_ok=True)  # nothing comes of going on
-            _put(state / MARK, b"")
+            runfolder.put(state / runfolder.MARK, b"")
             raise
         finally:
             display.end()
@@ -187,7 +167,7 @@ def _train(  # noqa: PLR0913, PLR0917
         count = sum(parameter.numel() for parameter in subject.members[0].parameters)
         if world.is_first:
             for fit, reached in zip(fits, found, strict=True):
-                _keep(state, fit, reached, choices, count)
+                runfolder.keep(state, fit, reached, choices, count)
             (state / checkpoint.FILE).unlink(missing_ok=True)
             for fit, reached in zip(fits, found, strict=True):
                 _tell(lessons, fit, reached, display, tracker)
@@ -204,6 +184,8 @@ def _scored(
     """Score the best state of each seed on the split that is reported, in float32: as whoever uses it will."""
     subject.adapted.load_state_dict({n: v for fit in fits for n, v in fit.state.items()})
     exact = msgspec.structs.replace(experiment.training, precision="float32")
+    if learner.is_half(subject.device, experiment.training):
+        subject.states.clear()  # what was kept was computed in bf16 as well
     found: list[dict[str, Scored]] = [{} for _ in fits]
     for lesson in lessons:
         split = lesson.splits[lesson.dataset.reported]
@@ -253,11 +235,11 @@ def _close(
     extras: dict[str, Extra] = {}
     around.display.say("  measuring the best seed")
     with building.prepared(base, experiment, tasks, [best]) as subject:
-        _load(subject, _weights(folder, best), best)
+        _load(subject, runfolder.weights(folder, best), best)
         if around.world.is_first:
             building.save(subject, experiment, folder)
             for lesson in lessons:
-                own = folder / TASKS / lesson.name if len(lessons) > 1 else folder
+                own = folder / runfolder.TASKS / lesson.name if len(lessons) > 1 else folder
                 selected = kept[best].results[lesson.name].selected
                 extras[lesson.name] = closing.measure(subject, lesson, selected, own)
         members = building.unpublished(subject.adapted)
@@ -274,44 +256,27 @@ def _close(
             base=asked.base.path,
             base_fingerprint=building.base_fingerprint(place),
         )
-        each = [_weights(folder, seed)[SCORES + lesson.name].numpy() for seed in kept]
-        write_scores(place, np.stack(each))
+        each = [
+            runfolder.weights(folder, seed)[runfolder.SCORES + lesson.name].numpy() for seed in kept
+        ]
+        runfolder.write_scores(place, np.stack(each))
         if place != folder:
-            (place / EXPERIMENT_FILE).write_text(experiments.encode(asked), encoding="utf-8")
+            (place / runfolder.EXPERIMENT_FILE).write_text(
+                experiments.encode(asked), encoding="utf-8"
+            )
         writing.write(place, asked, reached)
         if place != folder:
-            write_results(place, reached)
+            runfolder.write_results(place, reached)
         found.append(reached)
     for reached in found:
         tracker.record("result", task=reached.task, mean=reached.mean, std=reached.std)
     if len(lessons) > 1:
         document = {"tasks": [lesson.name for lesson in lessons]}
-        _put(folder / RESULTS_FILE, msgspec.json.encode(document))
+        runfolder.put(folder / runfolder.RESULTS_FILE, msgspec.json.encode(document))
     else:
-        write_results(folder, found[0])
+        runfolder.write_results(folder, found[0])
     shutil.rmtree(folder / checkpoint.STATE, ignore_errors=True)
     return found
-
-
-def write_results(folder: Path, found: Results) -> None:
-    """Write `results.json`, whole or not at all."""
-    _put(folder / RESULTS_FILE, msgspec.json.format(msgspec.json.encode(found)) + b"\n")
-
-
-def write_scores(folder: Path, scores: Array) -> None:
-    """Write how good each prediction is: (seeds, examples)."""
-    np.save(folder / SCORES_FILE, scores, allow_pickle=False)
-
-
-def read_results(folder: Path) -> list[Results]:
-    """What a finished run reached, on each of its tasks; nothing where it is not finished."""
-    path = folder / RESULTS_FILE
-    if not path.is_file():
-        return []
-    found = msgspec.json.decode(path.read_bytes())
-    if "tasks" in found:
-        return [each for name in found["tasks"] for each in read_results(folder / TASKS / name)]
-    return [msgspec.convert(found, Results)]
 
 
 def hardware(device: torch.device) -> str:
@@ -329,7 +294,7 @@ def _place(experiment: Experiment, lesson: Lesson, folder: Path) -> tuple[Path, 
     method = experiment.method
     if not isinstance(method, MultitaskMethod):
         return folder, experiment
-    place = folder / TASKS / lesson.name
+    place = folder / runfolder.TASKS / lesson.name
     task = next(task for task in experiment.tasks if task.name == lesson.name)
     path = str(folder / "base") if method.shared == "base" else experiment.base.path
     output = msgspec.structs.replace(experiment.output, folder=str(place), reference=None)
@@ -422,29 +387,6 @@ def _tell(
         )
 
 
-def _keep(
-    state: Path, fit: Fit, reached: Mapping[str, Scored], choices: Choices, parameters: int
-) -> None:
-    """Write down a finished seed: its weights and the score of each prediction, then what it reached."""
-    state.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous().cpu() for name, value in fit.state.items()}
-    tensors |= {f"{SCORES}{task}": torch.from_numpy(own.scores) for task, own in reached.items()}
-    part = state / f"seed-{fit.seed}.part"
-    save_file(tensors, part)
-    part.replace(state / f"seed-{fit.seed}.safetensors")
-    kept = Kept({task: own.result for task, own in reached.items()}, choices, parameters)
-    _put(state / f"seed-{fit.seed}.json", msgspec.json.encode(kept))
-
-
-def _kept(folder: Path, seed: int) -> Kept | None:
-    path = folder / checkpoint.STATE / f"seed-{seed}.json"
-    return msgspec.json.decode(path.read_bytes(), type=Kept) if path.is_file() else None
-
-
-def _weights(folder: Path, seed: int) -> dict[str, Tensor]:
-    return load_file(folder / checkpoint.STATE / f"seed-{seed}.safetensors")
-
-
 def _load(subject: Subject, state: Mapping[str, Tensor], seed: int) -> None:
     """Load what was trained alone, or among other seeds under the seed's own names."""
     wanted = subject.adapted.state_dict()
@@ -460,66 +402,6 @@ def _load(subject: Subject, state: Mapping[str, Tensor], seed: int) -> None:
         if name in wanted:
             found[name] = value
     subject.adapted.load_state_dict(found)
-
-
-def _begin(folder: Path, ready: Ready, *, overwrite: bool) -> None:
-    """Make the folder; an unfinished run of the same experiment and data stays, to go on.
-
-    Raises:
-        RunExists: There is an unfinished run of another experiment, and it was not to be overwritten.
-    """
-    text = experiments.encode(ready.experiment)
-    digests = "".join(f"# {l.name}: {l.dataset.digest}\n" for l in ready.lessons)  # noqa: E741
-    path, mark = folder / EXPERIMENT_FILE, folder / checkpoint.STATE / MARK
-    if mark.is_file() and path.is_file() and not (folder / RESULTS_FILE).is_file():
-        said = mark.read_text(encoding="utf-8")
-        if said == text + digests:
-            return
-        if said and not overwrite:  # it says nothing where the training diverged
-            raise RunExists(folder, unfinished=True)
-    if path.is_file() and not mark.is_file():
-        mark.parent.mkdir(exist_ok=True)
-        mark.write_text("", encoding="utf-8")  # killed from here on, it is still a run
-    _clear(folder)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_text(text + digests, encoding="utf-8")
-    path.write_text(text, encoding="utf-8")
-
-
-def require_free(folder: Path, *, overwrite: bool) -> None:
-    """See that nothing will be lost but a run that is to be replaced, or was never finished."""
-    if not folder.exists() or {path.name for path in folder.iterdir()} <= {checkpoint.STATE}:
-        return
-    finished = all((folder / name).is_file() for name in (RESULTS_FILE, EXPERIMENT_FILE))
-    is_unfinished = (folder / checkpoint.STATE / MARK).is_file()
-    if not (finished or is_unfinished) or (finished and not overwrite):
-        raise RunExists(folder)
-
-
-def forget(folder: Path) -> None:
-    """Let a finished run be one that was never finished, to be done again."""
-    mark = folder / checkpoint.STATE / MARK
-    if (folder / RESULTS_FILE).is_file():
-        mark.parent.mkdir(exist_ok=True)
-        mark.write_text("", encoding="utf-8")
-        (folder / RESULTS_FILE).unlink()
-
-
-def _clear(folder: Path) -> None:
-    """Delete a run; killed on the way, it leaves a run that was never finished."""
-    for name in (RESULTS_FILE, *writing.FILES, SCORES_FILE, LOG_FILE):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("adapter", "fusion", "head", "model", "base", TASKS):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / EXPERIMENT_FILE).unlink(missing_ok=True)
-    shutil.rmtree(folder / checkpoint.STATE, ignore_errors=True)
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _processor() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from adapterhub_training import backbone, building, data, experiment, learner, run
+from adapterhub_training import backbone, building, data, experiment, learner, runfolder
 from adapterhub_training.batches import Split
 from adapterhub_training.data import Dataset
 from adapterhub_training.errors import BadData, BadExperiment, MemberChanged, NotARun, WrongShape
@@ -118,13 +118,14 @@ def load(folder: Path) -> Model:
         BadExperiment: It learned several tasks together; each has a folder of its own.
         MemberChanged: A member that was never published is another now.
     """
-    for name in (run.RESULTS_FILE, run.EXPERIMENT_FILE):
+    for name in (runfolder.RESULTS_FILE, runfolder.EXPERIMENT_FILE):
         if not (folder / name).is_file():
             raise NotARun(folder, name)
-    found = run.read_results(folder)
+    found = runfolder.read_results(folder)
     if len(found) > 1:
         raise BadExperiment(
             f"'{folder}' has several tasks.",
-            hint="name one: " + ", ".join(str(folder / run.TASKS / each.task) for each in found),
+            hint="name one: "
+            + ", ".join(str(folder / runfolder.TASKS / each.task) for each in found),
         )
-    return Model(experiment.read(folder / run.EXPERIMENT_FILE), found[0], folder)
+    return Model(experiment.read(folder / runfolder.EXPERIMENT_FILE), found[0], folder)

@@ -16,6 +16,7 @@ import msgspec
 
 from adapterhub_training import experiment as experiments
 from adapterhub_training import run as runs
+from adapterhub_training import runfolder
 from adapterhub_training.errors import BadExperiment, NotARun, StudyChanged
 from adapterhub_training.experiment import Experiment, Task, Training
 from adapterhub_training.results import Results
@@ -110,7 +111,7 @@ def run(study: Study, around: Around, *, overwrite: bool = False) -> list[tuple[
         begin(study, around.shop, overwrite=overwrite)
     around.world.agree(None)
     for number, item in enumerate(study.items, start=1):
-        if runs.read_results(Path(item.folder)):
+        if runfolder.read_results(Path(item.folder)):
             continue
         around.display.say(f"[{number}/{len(study.items)}] {title(item)}")
         runs.run(experiment_of(item, study), around.display, overwrite=overwrite, around=around)
@@ -132,15 +133,17 @@ def begin(study: Study, shop: Workshop, *, overwrite: bool = False) -> None:
     goes_on = before is not None and before.replacing and before.items == study.items
     for item in study.items:
         if overwrite and not goes_on:
-            runs.forget(Path(item.folder))
-        elif found := runs.read_results(Path(item.folder)):
+            runfolder.forget(Path(item.folder))
+        elif found := runfolder.read_results(Path(item.folder)):
             _require_same(item, found, before, shop)
     write(msgspec.structs.replace(study, replacing=overwrite))
 
 
 def results(study: Study) -> list[tuple[Item, Results]]:
     """What every finished run of a study reached, a row for each task."""
-    return [(item, found) for item in study.items for found in runs.read_results(Path(item.folder))]
+    return [
+        (item, found) for item in study.items for found in runfolder.read_results(Path(item.folder))
+    ]
 
 
 def write(study: Study) -> None:
@@ -170,9 +173,9 @@ def of_runs(folders: Sequence[Path]) -> Study:
     """
     items = []
     for folder in folders:
-        found = runs.read_results(folder)
+        found = runfolder.read_results(folder)
         if not found:
-            raise NotARun(folder, runs.RESULTS_FILE)
+            raise NotARun(folder, runfolder.RESULTS_FILE)
         way = _told_apart(folder, folders)
         task = found[0].task if len(found) == 1 else ""
         items.append(Item(way=way, task=task, folder=str(folder), tables={}))
@@ -201,7 +204,7 @@ def best(study: Study, way: str, task: str) -> Item:
         return items[0]
     scored = []
     for item in items:  # tasks that were learned together belong together: their mean decides
-        found = runs.read_results(Path(item.folder))
+        found = runfolder.read_results(Path(item.folder))
         own = [_on_validation(each) for each in found if not item.task or each.task == task]
         if own:
             scored.append((sum(own) / len(own), item))
@@ -362,5 +365,5 @@ def _weights(study: Study, way: str, task: str, *, dry: bool) -> str:
     item = items[0] if dry or len(items) == 1 else best(study, way, task)
     mode = item.tables["method"].get("mode", "adapter")
     if mode == "multitask":
-        return str(Path(item.folder) / runs.TASKS / task / "adapter")
+        return str(Path(item.folder) / runfolder.TASKS / task / "adapter")
     return str(Path(item.folder) / mode)

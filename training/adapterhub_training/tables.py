@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adapterhub_training import run as runs
+from adapterhub_training import runfolder
 from adapterhub_training import study as studies
 from adapterhub_training.kinds.kind import Array
 from adapterhub_training.plan import spoken
@@ -188,8 +188,8 @@ def _differences(study: Study) -> Iterator[list[str]]:
 
 def _read(item: Item, results: Results) -> Array | None:
     folder = Path(item.folder)
-    for place in (folder / runs.TASKS / results.task, folder):
-        if (place / runs.SCORES_FILE).is_file():
-            found: Array = np.load(place / runs.SCORES_FILE, allow_pickle=False)
+    for place in (folder / runfolder.TASKS / results.task, folder):
+        if (place / runfolder.SCORES_FILE).is_file():
+            found: Array = np.load(place / runfolder.SCORES_FILE, allow_pickle=False)
             return found
     return None

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from adapterhub_client import compose
-from adapterhub_training import backbone, data, experiment
-from adapterhub_training import run as runs
+from adapterhub_training import backbone, data, experiment, runfolder
 from adapterhub_training.experiment import Experiment
 from adapterhub_training.kinds import Example
 from adapterhub_training.results import Results
@@ -113,7 +112,7 @@ def spread(results: Results, metric: str) -> str:
 
 def read_results(run: Path) -> Results:
     """The results of a finished run."""
-    (found,) = runs.read_results(run)
+    (found,) = runfolder.read_results(run)
     return found
 
 

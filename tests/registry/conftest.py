@@ -4,15 +4,17 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, event, make_url, text
 from werkzeug.test import TestResponse
 
 from adapterhub_client import wire
@@ -114,6 +116,32 @@ def problem(response: TestResponse) -> wire.Problem:
     found = msgspec.json.decode(response.data, type=wire.Problem)
     assert found.status == response.status_code
     return found
+
+
+@contextmanager
+def statements(hub: Hub) -> Iterator[list[tuple[str, Any]]]:
+    """What is said to the database meanwhile, each with its values; some passes SQLAlchemy by."""
+    said: list[tuple[str, Any]] = []
+    engine = hub.runtime.database.engine
+    execute = psycopg.Cursor.execute
+
+    def tell(cursor: Any, statement: Any, given: Any = None, **options: Any) -> Any:
+        said.append((str(statement), given))
+        return execute(cursor, statement, given, **options)
+
+    def note(_connection: object, _cursor: object, statement: str, given: Any, *_: object) -> None:
+        said.append((statement, given))
+
+    if engine.dialect.name == "postgresql":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(psycopg.Cursor, "execute", tell)
+            yield said
+        return
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,7 @@ def deployed(tmp_path: Path, postgres: str, database_url: str) -> Iterator[Deplo
         blobs=f"s3://{bucket}/deployed-{secrets.token_hex(6)}",
         secret_key="for tests",
         proxies="1",
+        direct_bytes=str(1024 * 1024),
     )
     proxy = Proxy(tmp_path, server.port, urlsplit(endpoint).netloc)
     server.settings |= {

@@ -5,13 +5,12 @@ page that is a range of an index as its own length.
 """
 
 import re
-from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 from tests.benchmarks import catalogue
-from tests.registry.conftest import Hub
+from tests.registry.conftest import Hub, statements
 
 from adapterhub_registry.models import Adapter, Version
 from adapterhub_registry.service import ordering, search
@@ -35,19 +34,12 @@ def plans(
     hub: Hub, path: str, off: tuple[str, ...] = ("seqscan", "sort"), **headers: str
 ) -> list[str]:
     """The plan of each statement that a request makes."""
-    said: list[tuple[str, Any]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, given: Any, *_: object) -> None:
-        if statement.startswith("SELECT"):
-            said.append((statement, given))
-
-    engine = hub.runtime.database.engine
-    event.listen(engine, "before_cursor_execute", note)
-    response = hub.get(path, headers=headers)
-    event.remove(engine, "before_cursor_execute", note)
+    with statements(hub) as heard:
+        response = hub.get(path, headers=headers)
+    said = [(statement, given) for statement, given in heard if statement.startswith("SELECT")]
     assert response.status_code in {200, 304}, response.text
     assert said
-    with engine.connect() as connection:
+    with hub.runtime.database.engine.connect() as connection:
         if not hub.runtime.settings.is_sqlite:
             for each in off:
                 connection.exec_driver_sql(f"SET LOCAL enable_{each} = off")
@@ -146,17 +138,10 @@ def test_one_version_is_looked_up(large: Hub) -> None:
 
 
 def test_an_unknown_name_asks_for_few(large: Hub) -> None:
-    said: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        said.append(statement)
-
-    engine = large.runtime.database.engine
-    event.listen(engine, "before_cursor_execute", note)
-    response = large.get("/resolve?ref=nli/mutli-news@org0")
-    event.remove(engine, "before_cursor_execute", note)
+    with statements(large) as heard:
+        response = large.get("/resolve?ref=nli/mutli-news@org0")
 
     assert response.status_code == 404
     assert [
-        each for each in said if "full_name" in each and "LIMIT" not in each and "=" not in each
+        each for each, _ in heard if "full_name" in each and "LIMIT" not in each and "=" not in each
     ] == []

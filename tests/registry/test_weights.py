@@ -137,6 +137,24 @@ def test_integers_may_look_like_what_they_are_not() -> None:
     assert inspected(made(ones, b"\xff" * 8)).findings().faults("0" * 64, "a.safetensors") == []
 
 
+@pytest.mark.parametrize("dtype", [*FLOATS, "BF16"])
+def test_every_way_to_be_not_finite_is_found_and_nothing_else(dtype: str) -> None:
+    width = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}[dtype]
+    mantissa = {"F16": 10, "BF16": 7, "F32": 23, "F64": 52}[dtype]
+    top = 8 * width - 1
+    exponents = 1 << (top - mantissa)
+    for sign in (0, 1):
+        for exponent in (0, 1, exponents // 2, exponents - 2, exponents - 1):
+            for rest in (0, 1, (1 << mantissa) - 1, 1 << (mantissa - 1)):
+                number = (sign << top) | (exponent << mantissa) | rest
+                data = bytes(range(width)) * 3 + number.to_bytes(width, "little")
+                header = {
+                    "a": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4 * width]},
+                }
+                found = inspected(made(header, data), 5).findings()
+                assert (found.unbounded == "a") == (exponent == exponents - 1), hex(number)
+
+
 def test_the_largest_number_is_finite() -> None:
     numpy = pytest.importorskip("numpy")
     data = numpy.array([-numpy.finfo("<f4").max, 1e-45], "<f4").tobytes()

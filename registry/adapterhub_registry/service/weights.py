@@ -1,8 +1,8 @@
 """What a safetensors file must look like: its header, and values that are finite. No tensor is loaded.
 
-The file is looked at while it is hashed, a chunk at a time. A value that is not finite has an exponent of ones alone;
-whole chunks are searched for one at once, as one long integer: its bits masked to the exponents, and one added to
-each, which carries into the bit above exactly where all were ones.
+The file is looked at while it is hashed, a chunk at a time. A value that is not finite has an exponent of ones alone.
+Only where the highest byte of some value says that it may be so is a chunk searched, as one long integer: its bits
+masked to the exponents, and one added to each, which carries into the bit above exactly where all were ones.
 """
 
 import json
@@ -18,6 +18,13 @@ _MOST_DIMENSIONS = 16
 _LARGEST = 2**53
 """no file is so large, and products of smaller numbers stay cheap"""
 _EXPONENTS = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}
+_HIGHEST = {
+    "F16": b"\x7c\x7d\x7e\x7f\xfc\xfd\xfe\xff",
+    "BF16": b"\x7f\xff",
+    "F32": b"\x7f\xff",
+    "F64": b"\x7f\xff",
+}
+"""what the highest byte of a value that is not finite may be"""
 _BITS = {
     "BOOL": 8,
     "F4": 4,
@@ -157,13 +164,12 @@ class Inspection:
     def _look(self, chunk: bytes) -> None:
         """Search the values of a chunk, tensor by tensor; what ends within a value waits for the next."""
         content, at = (self._rest + chunk) if self._rest else chunk, 0
-        view = memoryview(content)
         while self._left and at < len(content):
             tensor = self._left[-1]
             width = max(1, _BITS[tensor.dtype] // 8)
             length = min(tensor.stop - self._at, len(content) - at)
             whole = length - length % width
-            self._search(tensor, view[at : at + whole])
+            self._search(tensor, content[at : at + whole])
             at += whole
             self._at += whole
             if self._at < tensor.stop:
@@ -171,15 +177,17 @@ class Inspection:
             self._left.pop()
         self._rest = content[at:]
 
-    def _search(self, tensor: Tensor, values: memoryview) -> None:
-        number = int.from_bytes(values, "little")
-        self._is_zero = self._is_zero and number == 0
+    def _search(self, tensor: Tensor, values: bytes) -> None:
+        self._is_zero = self._is_zero and values.count(0) == len(values)
         exponent = _EXPONENTS.get(tensor.dtype)
         if exponent is None or self._unbounded is not None:
             return
         bits = _BITS[tensor.dtype]
+        highest = values[bits // 8 - 1 :: bits // 8]
+        if not any(byte in highest for byte in _HIGHEST[tensor.dtype]):
+            return
         mask, one, above = _lanes(exponent, bits, len(values) * 8 // bits)
-        if ((number & mask) + one) & above:
+        if ((int.from_bytes(values, "little") & mask) + one) & above:
             self._unbounded = tensor.name
 
 

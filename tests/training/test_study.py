@@ -113,6 +113,32 @@ tasks = ["deeds"]
     assert used.base.path == str(tmp_path / "run" / "together" / "base")
 
 
+def test_of_bases_that_were_tried_a_later_way_stands_on_the_best(two_tasks, tmp_path):
+    several = read(
+        two_tasks,
+        """
+[compare.together]
+method = {mode = "multitask", config = "seq_bn[reduction_factor=2]"}
+sweep = {"training.learning_rate" = [1e-9, 1e-2]}
+
+[compare.fusion]
+method = {mode = "fusion", members = ["runs:together"], own = "runs:together"}
+base = {path = "runs:together"}
+tasks = ["deeds"]
+""",
+        ["training.epochs=12"],
+    )
+
+    study.run(several, around())
+
+    best = study.best(several, "together", "")
+    assert best.point == {"training.learning_rate": 1e-2}
+    used = experiment.read(tmp_path / "run" / "fusion" / "deeds" / "run.toml")
+    assert used.base.path == f"{best.folder}/base"
+    sources = [used.method.own, *used.method.members]
+    assert all(source.startswith(f"{best.folder}/tasks/") for source in sources), sources
+
+
 def test_settings_are_tried_in_every_combination_and_the_best_is_used(experiment_file, tmp_path):
     several = read(
         experiment_file,

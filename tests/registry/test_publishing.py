@@ -2,6 +2,7 @@
 
 import json
 import random
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -606,3 +607,29 @@ def test_values_that_are_not_finite_are_refused(hub: Hub) -> None:
     assert refused.reasons == [
         "adapter.safetensors: the tensor 'adapter.down.weight' has values that are not finite"
     ]
+
+
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("a\0b", id="NUL"),
+        pytest.param("\ud800x", id="half a pair"),
+        pytest.param("x" * 1000, id="long"),
+        pytest.param("\u00e9\u202e", id="turned round"),
+    ],
+)
+def test_names_of_tensors_may_be_any_text(hub: Hub, name: str, value: float) -> None:
+    data = struct.pack("<2f", value, 2.0)
+    facts = {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, len(data)]}}
+    header = json.dumps(facts).encode()
+    weights = len(header).to_bytes(8, "little") + header + data
+    token, files = hub.token("ukp"), {**make_files(), "adapter.safetensors": weights}
+    upload = hub.begin(token, make_manifest(files=files))
+
+    for content in files.values():
+        path = f"/uploads/{upload.id}/blobs/{sha256(content)}"
+        assert hub.call("PUT", path, token, data=content).status_code == 204
+    answers = [hub.call("POST", f"/uploads/{upload.id}/commit", token) for _ in range(2)]
+
+    assert [each.status_code for each in answers] == ([201, 200] if value == 1 else [422, 422])

@@ -10,6 +10,7 @@ from contextlib import suppress
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.retries.standard import ExponentialBackoff
 from sqlalchemy import make_url
 
 from adapterhub_registry.storage import BlobStore, open_store
@@ -116,7 +117,8 @@ def s3_gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def gated_store(s3_gate: Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[BlobStore]:
-    """The real S3 server, behind the gate."""
+    """The real S3 server, behind the gate; what fails is tried again at once."""
+    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda _backoff, _context: 0.01)
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{s3_gate.port}")
     bucket = os.environ.get("S3_BUCKET", "adapterhub")
     opened = open_store(f"s3://{bucket}/tests/{secrets.token_hex(8)}")

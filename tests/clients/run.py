@@ -37,7 +37,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="the clients to run")
     names = parser.parse_args().only
-    results = {store: run(store, environments(names)) for store in stores()}
+    try:
+        results = {store: run(store, environments(names)) for store in stores()}
+    except Unavailable as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     sys.stdout.write("\n".join(table(store, found) for store, found in results.items()))
     faults = [fault for found in results.values() for fault in faults_of(found)]
     sys.stdout.write("\n".join(["", *faults, ""]))

@@ -31,7 +31,7 @@ if given is not None:
     migrate(given)
 else:
     database = Database(from_environment().database_url)
-    with database.engine.execution_options(adapterhub_writes=True).connect() as own:
+    with database.engine.connect() as own:
         migrate(own)
         own.commit()
     database.close()

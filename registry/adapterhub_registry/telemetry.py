@@ -12,7 +12,6 @@ import sys
 import time
 from typing import Any
 
-import msgspec
 import structlog
 from flask import Flask, Response, g, request
 from prometheus_client import (
@@ -46,16 +45,12 @@ def configure() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(_json),
+            structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-
-
-def _json(event: dict[str, Any], **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
 
 
 def register(app: Flask) -> None:

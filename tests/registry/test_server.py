@@ -142,7 +142,7 @@ def test_no_token_is_ever_logged(server: Server) -> None:
         made = client.post("/tokens", json={"label": "x"}).json()
 
     logged = (server.home / "stderr.log").read_text()
-    assert '"path":"/api/v1/tokens"' in logged
+    assert '"path": "/api/v1/tokens"' in logged
     assert logged.count(server.token) == 1  # the first start said it
     assert made["secret"] not in logged
 

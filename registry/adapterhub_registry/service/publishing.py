@@ -1,12 +1,12 @@
 """Publish a version: blobs first, manifest last, one transaction.
 
-`begin` says which blobs are missing, `receive` and its like take them, `commit` hashes them and writes the version.
-Hashing happens before the transaction, so a large push does not keep others from writing. A crash anywhere leaves the
-catalogue as it was, or with the whole version in it, and the same push goes on from there.
+`begin` says which blobs are missing, `receiving` takes them, `commit` hashes what is not hashed yet and writes the
+version. Hashing happens before the transaction, so a large push does not keep others from writing. A crash anywhere
+leaves the catalogue as it was, or with the whole version in it, and the same push goes on from there.
 
 A blob comes by one of two ways. Most pass through the registry, which hashes them on the way, looks into weights, and
 puts them at their final place; a receipt (`UploadBlob`) says that this upload brought it, and what was seen. A large
-one (`direct_bytes`) comes in parts, each where the store says, which survive a push that is killed; `commit` hashes it.
+one (`direct_bytes`) is staged where the store says, in parts that survive a push that is killed; `commit` hashes it.
 """
 
 import secrets
@@ -376,14 +376,13 @@ def _settle(
     """Make sure that a blob is at its final place and is what it claims; of weights, what is in them."""
     sha256, size_bytes = blob
     store, watch = runtime.store, None if inspection is None else inspection.watch
+    seen = pending.brought.get(sha256)
     if part_sizes(size_bytes) and staged.get(sha256, size_bytes) < size_bytes:
         raise BlobMissing(sha256)  # parts are still to come; those that came stay
     if sha256 in staged:
         store.promote(pending.upload.id, sha256, size_bytes, watch)
-    elif sha256 in pending.brought and (watch is None or pending.brought[sha256] is not None):
-        return pending.brought[
-            sha256
-        ]  # seen when it came; the transaction asks whether it is there
+    elif sha256 in pending.brought and (watch is None or seen is not None):
+        return seen  # when it came; the transaction asks whether it is still there
     elif sha256 in pending.known | pending.brought.keys():
         try:
             verify(sha256, store.read(sha256), size_bytes, watch)

@@ -18,7 +18,7 @@ from adapterhub_registry.service import publishing
 from adapterhub_registry.service.visibility import require_scope
 from adapterhub_registry.service.weights import Inspection
 from adapterhub_registry.storage import BlobCorrupt
-from adapterhub_registry.storage.store import MIB, part_sizes
+from adapterhub_registry.storage.store import MIB, part_sizes, verify
 
 SMALL_BYTES = MIB
 """blobs of at most so many bytes may come many in one request"""
@@ -49,8 +49,8 @@ Read = Callable[[int], bytes]
 def blob(runtime: Runtime, viewer: Viewer, place: tuple[str, str], chunks: Iterable[bytes]) -> None:
     """Keep the bytes of one blob; `place` is the upload's id and the blob's SHA-256.
 
-    One that passes through the registry is hashed, looked into and put at its final place in one go; the receipt says
-    so. Only a store that takes large ones directly has others come this way, and they are staged.
+    It is hashed, looked into and put at its final place in one go, and the receipt says so; one that is larger than
+    `direct_bytes` is staged, and hashed by the commit.
 
     Raises:
         UploadNotFound: There is no such upload, or its manifest has no such blob.
@@ -65,6 +65,23 @@ def blob(runtime: Runtime, viewer: Viewer, place: tuple[str, str], chunks: Itera
             runtime.store.stage(upload_id, sha256, chunks, size_bytes)
             return
         runtime.store.put(sha256, _watched(chunks, inspection), size_bytes)
+    except BlobCorrupt as error:
+        raise ContentRefused([f"{sha256}: {error.fault}"]) from error
+    _receipt(runtime, upload_id, {sha256: inspection})
+
+
+def there(runtime: Runtime, viewer: Viewer, place: tuple[str, str]) -> None:
+    """Take a blob for an upload that the store has already: it is hashed and looked into where it is.
+
+    Raises:
+        UploadNotFound: There is no such upload, or its manifest has no such blob.
+        ContentRefused: Size or hash differ.
+    """
+    upload_id, sha256 = place
+    wanted = _wanted(runtime, viewer, upload_id)
+    size_bytes, inspection = _size(wanted.sizes, place), wanted.inspection(sha256)
+    try:
+        verify(sha256, _watched(runtime.store.read(sha256), inspection), size_bytes)
     except BlobCorrupt as error:
         raise ContentRefused([f"{sha256}: {error.fault}"]) from error
     _receipt(runtime, upload_id, {sha256: inspection})

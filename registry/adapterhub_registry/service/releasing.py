@@ -62,8 +62,7 @@ def _published(runtime: Runtime, viewer: Viewer, view: View, derived: wire.Manif
         runtime, viewer, wire.UploadDraft(manifest=derived, private=view.private)
     )
     for target in upload.missing:
-        chunks = runtime.store.read(target.sha256)
-        receiving.blob(runtime, viewer, (upload.id, target.sha256), chunks)
+        receiving.there(runtime, viewer, (upload.id, target.sha256))
     version, _ = publishing.commit(runtime, viewer, upload.id)
     return version.digest
 

@@ -1,4 +1,7 @@
-"""Blobs in an S3 bucket, at any endpoint; clients read and write them there, through presigned URLs.
+"""Blobs in an S3 bucket, at any endpoint; clients read them there, and write large ones, through presigned URLs.
+
+What passes through the registry goes on to the store as it comes, but for its last bytes, which follow only once all
+are hashed: of a body that ends early a store keeps nothing. It is hashed once and moved once.
 
 A store may take bytes whose checksum is wrong, and a presigned URL may be used again after the registry has hashed
 what it put. So promotion copies only the very object that was hashed (`If-Match` its ETag), and hashes the copy once
@@ -74,7 +77,7 @@ class S3Store:
             self._signer = boto3.client("s3", config=_CONFIG, endpoint_url=public_url)
 
     def stage(self, upload: str, sha256: str, chunks: Iterable[bytes], size_bytes: int) -> None:
-        """Keep bytes for an upload; they wait on the disk until their hash is known."""
+        """Keep bytes for an upload."""
         self._put(self._staged_key(upload, sha256), sha256, chunks, size_bytes)
 
     def stage_part(
@@ -372,7 +375,7 @@ class S3Store:
 
 
 class _Body:
-    """What boto3 reads a body from, one piece behind: of a body that ends early a store keeps nothing."""
+    """What boto3 reads a body from, one piece behind what has come."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = _held_back(chunks)

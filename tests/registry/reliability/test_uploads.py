@@ -20,6 +20,7 @@ from tests.registry.test_server import Server
 
 from adapterhub_client import Hub as Client
 from adapterhub_client import wire
+from adapterhub_client.transfer import PARALLEL
 from adapterhub_registry.service import garbage
 from adapterhub_registry.service.receiving import SMALL_BYTES
 from adapterhub_registry.storage import BlobStore, FolderStore, open_store
@@ -248,16 +249,18 @@ def parts_sent(server: Server) -> int:
 def test_u2_a_push_that_was_killed_sends_only_what_is_missing(
     server: Server, tmp_path: Path
 ) -> None:
-    folder = make_folder(tmp_path / "folder", size_bytes=9 * PART_BYTES)  # more than passes through
+    parts = PARALLEL + 5  # and more bytes than pass through in one go
+    folder = make_folder(tmp_path / "folder", size_bytes=(parts - 1) * PART_BYTES)
 
-    killed = pushed(server, folder, 8 * PART_BYTES)
+    # of all that was sent, at most what is under way is not yet acknowledged
+    killed = pushed(server, folder, (PARALLEL + 1) * PART_BYTES)
     before = parts_sent(server)
     finished = pushed(server, folder, 1 << 60)
 
     assert killed.returncode == -signal.SIGKILL
     assert (finished.returncode, finished.stdout) == (0, "1\n"), finished.stderr
-    assert 0 < before < 10
-    assert parts_sent(server) == 10
+    assert 0 < before < parts
+    assert parts_sent(server) == parts
     with Client(server.url, cache=tmp_path / "visitor") as hub:
         pulled = hub.pull("nli/large@ukp")
     assert (pulled / "adapter.safetensors").read_bytes() == (

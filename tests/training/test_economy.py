@@ -49,7 +49,7 @@ def test_seeds_in_one_pass_are_what_each_is_alone(train, tmp_path, config):
 
 
 def test_a_seed_of_several_stops_early_without_the_others(train):
-    settings = ["training.seeds=[1, 2, 3]", "training.epochs=20", "training.patience=2"]
+    settings = ["training.seeds=[1, 2, 3, 4]", "training.epochs=20", "training.patience=2"]
     together, alone = (
         train(*settings, f"training.gang={way}", overwrite=True) for way in ("yes", "no")
     )

@@ -36,6 +36,18 @@ def test_what_is_ignored_does_not_count():
     assert mean(found) == pytest.approx(functional.cross_entropy(LOGITS[[0, 2]], gold[[0, 2]]))
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+@pytest.mark.parametrize("weights", [(), (1.0, 2.0, 0.5)])
+def test_a_label_that_is_ignored_leaves_what_the_others_come_to(loss, weights):
+    wanted = Wanted(loss=loss, weights=weights)
+    padded = torch.cat([LOGITS, torch.ones(1, 3)]), torch.cat([GOLD, torch.tensor([IGNORED])])
+    whole = losses.crossed(LOGITS, GOLD, wanted, all_count=True)
+    among = losses.crossed(*padded, wanted)
+
+    assert mean(whole) == pytest.approx(mean(among))
+    assert float(whole.weight) == pytest.approx(float(among.weight))
+
+
 def test_focal_without_focus_is_cross_entropy_and_with_it_counts_the_easy_less():
     plain = losses.crossed(LOGITS, GOLD, Wanted(loss="focal", focus=0.0))
     focused = losses.crossed(LOGITS, GOLD, Wanted(loss="focal", focus=2.0))

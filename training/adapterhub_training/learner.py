@@ -3,23 +3,34 @@
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub_client.compose.engine import products
 from adapterhub_training import batches
-from adapterhub_training.batches import Split
+from adapterhub_training.batches import Batch, Split
 from adapterhub_training.evaluation import Evaluation
 from adapterhub_training.experiment import Experiment, FusionMethod, MultitaskMethod, Training
-from adapterhub_training.kinds.kind import Array
+from adapterhub_training.kinds.kind import Array, Sums
 from adapterhub_training.material import Lesson, Timetable
 from adapterhub_training.subject import Member, Part, Subject
 from adapterhub_training.world import World
 
 EVALUATION_BATCH = 64
+AHEAD = 32
+"""steps whose batches are made together: one alone is made in cold caches, which takes five times as long"""
 _SMALLEST = 1e-12
+
+
+class Work(NamedTuple):
+    """What one step learns from."""
+
+    lesson: Lesson
+    parts: list[Part]
+    draw: int
+    """decides what is drawn for its batch"""
 
 
 class Learner:
@@ -36,6 +47,7 @@ class Learner:
         self.optimizer = torch.optim.AdamW(_groups(subject, experiment), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.losses = {m.seed: torch.zeros((), device=subject.device) for m in subject.members}
+        self._made: dict[tuple[int, tuple[int, ...]], tuple[Work, Batch]] = {}
 
     def learn(
         self, timetable: Timetable, step: int, members: Sequence[Member], *, rate: float
@@ -43,44 +55,60 @@ class Learner:
         """One step of these members; their losses are added up in `losses`."""
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * rate
-        turn = timetable.turn(step)
-        lesson = self.lessons[turn.task]
-        rows = [self.world.share(timetable.rows(turn, member.seed)) for member in members]
-        draw = members[0].seed * 1_000_003 + step
         if self._settings.micro_batch_size is None and self.world.size == 1:
-            self._at_once(lesson, members, rows, draw)
+            self._at_once(*self._ready(timetable, step, members))
         else:
-            self._in_parts(lesson, members, rows, draw)
+            self._in_parts(self._work(timetable, step, members))
         for member in members:
             nn.utils.clip_grad_norm_(member.parameters, self._settings.clip_norm, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _at_once(
-        self, lesson: Lesson, members: Sequence[Member], rows: Sequence[Sequence[int]], draw: int
-    ) -> None:
-        losses = [total / weight for total, weight in self._sums(lesson, members, rows, draw)]
-        for member, loss in zip(members, losses, strict=True):
-            self.losses[member.seed] += loss.detach()
+    def _work(self, timetable: Timetable, step: int, members: Sequence[Member]) -> Work:
+        turn = timetable.turn(step)
+        parts = [Part(m, self.world.share(timetable.rows(turn, m.seed))) for m in members]
+        return Work(self.lessons[turn.task], parts, members[0].seed * 1_000_003 + step)
+
+    def _ready(
+        self, timetable: Timetable, step: int, members: Sequence[Member]
+    ) -> tuple[Work, Batch]:
+        seeds = tuple(member.seed for member in members)
+        if (step, seeds) not in self._made:
+            self._made.clear()
+            for at in range(step, min(step + AHEAD, timetable.steps + 1)):
+                work = self._work(timetable, at, members)
+                self._made[at, seeds] = work, self._batch(work)
+        return self._made.pop((step, seeds))
+
+    def _batch(self, work: Work) -> Batch:
+        return self.subject.batch(work.lesson.splits["train"], work.parts, draw=work.draw)
+
+    def _at_once(self, work: Work, batch: Batch) -> None:
+        losses = [total / weight for total, weight in self._sums(work, batch)]
+        for part, loss in zip(work.parts, losses, strict=True):
+            self.losses[part.member.seed] += loss.detach()
         together = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         if self._pull:
             together = together + self._pull * self.subject.regularization()
         together.backward()  # type: ignore[no-untyped-call]
 
-    def _in_parts(
-        self, lesson: Lesson, members: Sequence[Member], rows: Sequence[Sequence[int]], draw: int
-    ) -> None:
+    def _in_parts(self, work: Work) -> None:
         """Add up the gradients of parts, over micro-batches and processes, then divide by what all weigh."""
         size = self._settings.micro_batch_size
+        members = [part.member for part in work.parts]
         totals = {m.seed: torch.zeros(2, device=self.subject.device) for m in members}
-        parts = zip(*(batches.micro(own, size) for own in rows), strict=True)
-        for number, part in enumerate(parts):
-            if not any(part):
+        shares = zip(*(batches.micro(part.rows, size) for part in work.parts), strict=True)
+        for number, rows in enumerate(shares):
+            if not any(rows):
                 continue
-            sums = self._sums(lesson, members, part, draw + number)
+            parts = [Part(member, own) for member, own in zip(members, rows, strict=True)]
+            share = Work(work.lesson, parts, work.draw + number)
+            sums = self._sums(share, self._batch(share))
             torch.stack([total for total, _ in sums]).sum().backward()  # type: ignore[no-untyped-call]
             for member, (total, weight) in zip(members, sums, strict=True):
-                totals[member.seed] += torch.stack([total.detach(), weight.to(total)])
+                totals[member.seed] += torch.stack(
+                    [total.detach(), torch.as_tensor(weight).to(total)]
+                )
         grads: list[Tensor] = []
         for member in members:
             for parameter in member.parameters:
@@ -96,14 +124,13 @@ class Learner:
         if self._pull:
             (self._pull * self.subject.regularization()).backward()  # type: ignore[no-untyped-call]
 
-    def _sums(
-        self, lesson: Lesson, members: Sequence[Member], rows: Sequence[Sequence[int]], draw: int
-    ) -> list[tuple[Tensor, Tensor]]:
-        parts = [Part(member, own) for member, own in zip(members, rows, strict=True)]
+    def _sums(self, work: Work, batch: Batch) -> list[Sums]:
+        lesson = work.lesson
+        split = lesson.splits["train"]
         with precision(self.subject.device, self._settings):
-            answers = self.subject.forward(lesson.splits["train"], lesson.name, parts, draw=draw)
+            answers = self.subject.forward(split, lesson.name, work.parts, batch=batch)
             sums = [lesson.kind.sums(a.output, a.targets, lesson.wanted) for a in answers]
-        return [(each.total, each.weight.clamp(min=_SMALLEST)) for each in sums]
+        return [each._replace(weight=_at_least(each.weight)) for each in sums]
 
 
 def evaluate(  # noqa: PLR0913
@@ -207,6 +234,11 @@ def _groups(subject: Subject, experiment: Experiment) -> list[dict[str, Any]]:
 
 def _named(subject: Subject) -> Iterator[tuple[str, nn.Parameter]]:
     return ((n, p) for n, p in subject.adapted.named_parameters() if p.requires_grad)
+
+
+def _at_least(weight: Tensor | float) -> Tensor | float:
+    """A weight that can be divided by."""
+    return max(weight, _SMALLEST) if isinstance(weight, float) else weight.clamp(min=_SMALLEST)
 
 
 def is_finite(*values: float) -> bool:

@@ -59,6 +59,7 @@ class Timetable:
     def __init__(
         self, lessons: Sequence[Lesson], steps: int, method: object, *, seed: int = 0
     ) -> None:
+        self.steps = steps
         self._lessons = lessons
         self._sequence = (
             _drawn([lesson.steps_per_epoch for lesson in lessons], steps, method, seed)

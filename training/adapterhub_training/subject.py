@@ -171,15 +171,19 @@ class Subject:
         """Something else was active meanwhile."""
         self._composed = None
 
+    def batch(self, split: Split, parts: Sequence[Part], *, draw: int = 0) -> Batch:
+        """The rows of all parts, one part after the other, where the subject is."""
+        rows = [row for part in parts for row in part.rows]
+        return split.batch(rows, multiple=self.multiple, draw=draw).to(self.device)
+
     def forward(
-        self, split: Split, task: str, parts: Sequence[Part], *, draw: int = 0
+        self, split: Split, task: str, parts: Sequence[Part], *, batch: Batch | None = None
     ) -> list[Answer]:
-        """Let each part's rows go through its member's modules."""
+        """Let each part's rows go through its member's modules; `batch` is what they make where that is there."""
         if len(parts) > 1 and parts[0].member.compositions[task] is None:
             # Heads alone have nothing to be stacked.
-            return [self.forward(split, task, [part], draw=draw)[0] for part in parts]
-        rows = [row for part in parts for row in part.rows]
-        batch = split.batch(rows, multiple=self.multiple, draw=draw).to(self.device)
+            return [self.forward(split, task, [part])[0] for part in parts]
+        batch = batch or self.batch(split, parts)
         sizes = [len(part.rows) for part in parts]
         choices = _choices(batch)
         self.compose(

@@ -132,8 +132,7 @@ class Answering:
                 (output.end_logits, "end_positions"),
             )
         ]
-        count = torch.tensor(2.0 * len(output.start_logits), device=output.start_logits.device)
-        return Sums(both[0] + both[1], count)
+        return Sums(both[0] + both[1], 2.0 * len(output.start_logits))
 
     def take(self, output: Any, targets: Mapping[str, Tensor]) -> list[Array]:  # noqa: ANN401
         """Both logits of every token: (2, tokens)."""

@@ -123,7 +123,7 @@ class Choice:
 
     def sums(self, output: Any, targets: Mapping[str, Tensor], wanted: Wanted) -> Sums:  # noqa: ANN401
         """Cross entropy, or focal, over the choices."""
-        return losses.crossed(output.logits, targets["labels"], wanted)
+        return losses.crossed(output.logits, targets["labels"], wanted, all_count=True)
 
     def take(self, output: Any, targets: Mapping[str, Tensor]) -> list[Array]:  # noqa: ANN401
         """The logit of each choice."""

@@ -77,7 +77,7 @@ class Classification:
 
     def sums(self, output: Any, targets: Mapping[str, Tensor], wanted: Wanted) -> Sums:  # noqa: ANN401
         """Cross entropy, or focal."""
-        return losses.crossed(output.logits, targets["labels"], wanted)
+        return losses.crossed(output.logits, targets["labels"], wanted, all_count=True)
 
     def take(self, output: Any, targets: Mapping[str, Tensor]) -> list[Array]:  # noqa: ANN401
         """The logits of each example."""

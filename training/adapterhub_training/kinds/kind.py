@@ -124,7 +124,8 @@ class Sums(NamedTuple):
     """A loss as a sum and what it is to be divided by, so that parts of a batch add up to the whole."""
 
     total: Tensor
-    weight: Tensor
+    weight: Tensor | float
+    """a number where it is known without looking at the labels"""
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

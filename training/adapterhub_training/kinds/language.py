@@ -120,7 +120,7 @@ class Language:
         total = functional.cross_entropy(
             output.logits.flatten(0, 1).float(), gold, ignore_index=IGNORED, reduction="sum"
         )
-        return Sums(total, (gold != IGNORED).sum().float())
+        return Sums(total, (gold != IGNORED).sum())
 
     def take(self, output: Any, targets: Mapping[str, Tensor]) -> list[Array]:  # noqa: ANN401
         """Of each text: the sum of its losses, how many tokens were found, and how many were hidden."""

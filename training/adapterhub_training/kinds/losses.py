@@ -9,21 +9,19 @@ from torch.nn import functional
 from adapterhub_training.kinds.kind import IGNORED, Sums, Wanted
 
 
-def crossed(logits: Tensor, labels: Tensor, wanted: Wanted) -> Sums:
+def crossed(logits: Tensor, labels: Tensor, wanted: Wanted, *, all_count: bool = False) -> Sums:
     """Cross entropy with weights of labels, smoothed; or focal.
 
     Shapes:
         logits: (..., labels)
-        labels: (...), int64; `IGNORED` does not count
+        labels: (...), int64; `IGNORED` does not count, and with `all_count` is not looked for
 
     Source: focal loss, Lin et al. 2017, equation 5.
     """
     flat, gold = logits.flatten(0, -2).float(), labels.flatten()
-    counted = gold != IGNORED
+    counted = None if all_count else gold != IGNORED
     weights = _weights(wanted.weights, flat)
-    weight = counted.sum().to(flat.dtype)
-    if weights is not None:
-        weight = weights[gold.clamp(min=0)][counted].sum()
+    weight = _weight(gold, weights, counted)
     if wanted.loss != "focal":
         total = functional.cross_entropy(
             flat,
@@ -37,7 +35,8 @@ def crossed(logits: Tensor, labels: Tensor, wanted: Wanted) -> Sums:
     each = functional.cross_entropy(flat, gold, ignore_index=IGNORED, reduction="none")
     easy = (1 - torch.exp(-each)) ** wanted.focus
     scale = 1.0 if weights is None else weights[gold.clamp(min=0)]
-    return Sums((scale * easy * each)[counted].sum(), weight)
+    found = scale * easy * each
+    return Sums((found if counted is None else found[counted]).sum(), weight)
 
 
 def binary(logits: Tensor, labels: Tensor, wanted: Wanted) -> Sums:
@@ -56,7 +55,7 @@ def binary(logits: Tensor, labels: Tensor, wanted: Wanted) -> Sums:
             -functional.binary_cross_entropy_with_logits(wide, gold, reduction="none")
         )
         each = (1 - right) ** wanted.focus * each
-    return Sums(each.sum(), torch.tensor(float(each.numel()), device=each.device))
+    return Sums(each.sum(), float(each.numel()))
 
 
 def spread(logits: Tensor, labels: Tensor) -> Sums:
@@ -79,7 +78,7 @@ def squared(values: Tensor, targets: Tensor) -> Sums:
         values, targets: (examples)
     """
     each = (values.float() - targets.float()) ** 2
-    return Sums(each.sum(), torch.tensor(float(each.numel()), device=each.device))
+    return Sums(each.sum(), float(each.numel()))
 
 
 def balanced(counts: Sequence[int]) -> tuple[float, ...]:
@@ -87,6 +86,13 @@ def balanced(counts: Sequence[int]) -> tuple[float, ...]:
     present = [count for count in counts if count]
     total = sum(present)
     return tuple(total / (len(present) * count) if count else 1.0 for count in counts)
+
+
+def _weight(gold: Tensor, weights: Tensor | None, counted: Tensor | None) -> Tensor | float:
+    """What labels weigh together."""
+    if weights is None:
+        return float(len(gold)) if counted is None else counted.sum()
+    return weights[gold if counted is None else gold[counted]].sum()
 
 
 def _weights(weights: Sequence[float], like: Tensor) -> Tensor | None:

@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from tests.benchmarks import training
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
+
+from adapterhub_client import compose
 
 COMMAND = Path(__file__).with_name("training.py")
 DATA = Path(os.environ.get("DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -33,6 +39,26 @@ def test_both_sides_train_a_few_texts(tmp_path):
 
     assert found.keys() == ({OWN, BESIDE} if PEER else {OWN})
     assert all(ratio > 0 for ratios in found.values() for ratio in ratios)
+
+
+def test_the_arithmetic_of_a_step_is_what_torch_counts():
+    config = BertConfig(
+        vocab_size=50, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=128, attn_implementation="eager",
+    )  # fmt: skip
+    adapted = compose.attach(BertModel(config, add_pooling_layer=False))
+    adapted.add("own", "seq_bn[reduction_factor=4]")
+    adapted.activate("own")
+    for name, parameter in adapted.model.named_parameters():
+        parameter.requires_grad_("own" in name)
+    adapted.train()
+    ids = torch.ones(2, training.LENGTH, dtype=torch.int64)
+
+    with FlopCounterMode(display=False) as counted:
+        adapted(input_ids=ids).last_hidden_state.sum().backward()
+
+    expected = training.arithmetic(config, sequences=2, bottleneck=16)
+    assert counted.get_total_flops() == expected
 
 
 @pytest.mark.benchmark

@@ -1,6 +1,7 @@
 """Print what training costs, beside the `adapters` library and its AdapterTrainer, in one run.
 
     DATA=<folder> .venv/bin/python tests/benchmarks/training.py [--rows 1024] [--repeats 3] [--only epoch gang]
+    DATA=<folder> .venv/bin/python tests/benchmarks/training.py --device cuda [--peak 989]
 
 `$DATA/mnli` has the texts. The peer is the Python in ADAPTERS_PEER_PYTHON, an environment with `adapters` 1.3.0;
 without it its rows are left out.
@@ -9,7 +10,10 @@ How it is measured. One thread; the clock is the processor time of the process, 
 What a row compares is run in turn, `repeats` times after one time that is not counted; the figure is the median of the
 ratios of neighbours, in brackets the least and the most. Both sides have the same base, rows, batch size, and dropout
 in training mode (ours also without that of the frozen base, which is one line of an experiment). `epoch` is a pass over
-`--rows` texts of MultiNLI as they are; `loop` is a model so small that a step takes a few milliseconds.
+`--rows` texts of MultiNLI as they are; `loop` is a model so small that a step takes a few milliseconds. `peak` is a
+model of BERT-base's shape on 128 tokens each, beside the time that its multiplications and additions would take at the
+rate of a large product on the same device, or at `--peak` TFLOP/s, which a card's data sheet has. With `--device cuda`
+the clock is the wall's, bf16 is on, and the peer and `loop`, which are about a CPU, are left out.
 """
 
 import argparse
@@ -32,6 +36,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from adapterhub_client import compose
+from adapterhub_client.compose.engine import products
 from adapterhub_training import building, economy, experiment, run, trainer, workshop
 from adapterhub_training.backbone import locate
 from adapterhub_training.experiment import Task, Training
@@ -46,6 +51,11 @@ BATCH = 32
 MEMBERS = 8
 SEEDS = 5
 LOOP_STEPS = 150
+LENGTH = 128
+AT_ONCE = {"cpu": 8, "cuda": 256}
+"""sequences of LENGTH in a step of a model of BERT-base's shape"""
+SIDE = {"cpu": 1024, "cuda": 8192}
+"""of the square matrices whose product tells what a device can do"""
 SHORT = 52
 """letters of the short texts: with them a step of the small base takes about 6 ms"""
 
@@ -78,21 +88,40 @@ ROWS = (
     Row("gang", "  adapters in the upper half, states kept", "5 seeds, half", "1 seed, half", ""),
     Row("fusion", "fusion of 8, a step over one of full fine-tuning", "fusion", "full", "0.70"),
     Row("fusion", "  nothing kept of the first layer", "fusion, nothing kept", "full", ""),
+    Row("peak", "BERT-base's shape, 128 tokens: share of the device's arithmetic", "at peak", "wide", "0.40 (GPU)"),
+    Row("peak", "  compiled", "at peak", "wide, compiled", ""),
 )  # fmt: skip
+ON_A_CPU, ON_A_GPU = {"epoch", "loop"}, {"wide, compiled"}
+"""groups, and a way, that are measured there only"""
+
+
+class Clock:
+    """Seconds: of the processor, or on a GPU of the wall, once it has done what it was given."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def __call__(self) -> float:
+        if self._device == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
 
 
 class Ours:
     """Trainings of this project, each ready to go on for so many steps."""
 
-    def __init__(self, base: str, data: Path, home: Path, rows: int) -> None:
+    def __init__(self, base: str, data: Path, home: Path, rows: int, device: str) -> None:
         self._base, self._data, self._home, self._rows = base, data, home, rows
+        self._device, self.clock = device, Clock(device)
 
     @contextmanager
     def course(self, method: str, more: dict[str, object]) -> Iterator[Callable[[int], float]]:
         """A training; calling it takes steps, and says the processor seconds of each."""
         training = {
-            "seeds": [1], "epochs": 1000, "batch_size": BATCH, "max_length": 128, "dropout": False,
+            "seeds": [1], "epochs": 1000, "batch_size": BATCH, "max_length": LENGTH, "dropout": False,
             "train_examples": self._rows, "validation_examples": BATCH, "cache": "no",
+            "device": self._device,
         }  # fmt: skip
         tables = {
             "task": {"name": "task", "data": str(self._data)},
@@ -111,10 +140,10 @@ class Ours:
             taught._evaluate = lambda _: None  # noqa: SLF001  # what is compared with does not evaluate either
 
             def advance(steps: int) -> float:
-                began = time.process_time()
+                began = self.clock()
                 for _ in range(steps):
                     taught.advance()
-                return (time.process_time() - began) / steps
+                return (self.clock() - began) / steps
 
             advance.taught = taught
             yield advance
@@ -152,7 +181,7 @@ class Peer:
         self._process.wait()
 
 
-def bare(advance: Callable[[int], float], steps: int) -> float:
+def bare(advance: Callable[[int], float], steps: int, clock: Clock) -> float:
     """The steps of a training without its loop: batches that are ready, a loss, gradients, an update."""
     taught = advance.taught
     subject, lesson = taught.subject, taught.lessons[0]
@@ -165,7 +194,7 @@ def bare(advance: Callable[[int], float], steps: int) -> float:
     optimizer = torch.optim.AdamW(trained, lr=1e-9, fused=True)
     subject.train()
     subject.compose(lesson.name, [(member, BATCH)])
-    began = time.process_time()
+    began = clock()
     for batch in ready:
         logits = subject.adapted(**batch.inputs).logits
         loss = nn.functional.cross_entropy(logits, batch.targets["labels"])
@@ -173,28 +202,73 @@ def bare(advance: Callable[[int], float], steps: int) -> float:
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    seconds = time.process_time() - began
+    seconds = clock() - began
     subject.forget_composition()
     return seconds / steps
 
 
 def small(home: Path, rows: list[dict[str, object]]) -> tuple[str, Path]:
     """A base whose step takes some milliseconds, with the tokens of the large one, and short texts for it."""
+    config = BertConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256
+    )
+    texts = [{"text": str(row["text_b"])[:SHORT], "label": row["label"]} for row in rows]
+    return made(config, texts, home / "small")
+
+
+def wide(home: Path, rows: list[dict[str, object]]) -> tuple[str, Path]:
+    """A base of BERT-base's shape, and texts that are longer than what it is given of them."""
+    together = " ".join(f"{row['text_a']} {row['text_b']}" for row in rows)
+    words = together.split()
+    texts = [
+        {"text": " ".join((words[at:] + words)[: 2 * LENGTH]), "label": row["label"]}
+        for at, row in enumerate(rows)
+    ]
+    return made(BertConfig(), texts, home / "wide")
+
+
+def made(config: BertConfig, texts: list[dict[str, object]], home: Path) -> tuple[str, Path]:
+    """A base of this shape with the tokens of the large one, and data of these texts."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(locate(BASE)))
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=128, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=256,
-    )  # fmt: skip
-    base, data = home / "small", home / "short"
+    config.vocab_size = len(tokenizer)
+    base, data = home / "base", home / "data"
     BertModel(config, add_pooling_layer=True).save_pretrained(base)
     tokenizer.save_pretrained(base)
     data.mkdir()
-    texts = [{"text": str(row["text_b"])[:SHORT], "label": row["label"]} for row in rows]
     lines = "".join(json.dumps(text) + "\n" for text in texts)
     for split in ("train", "validation"):
         (data / f"{split}.jsonl").write_text(lines)
     return str(base), data
+
+
+def arithmetic(config: BertConfig, sequences: int, bottleneck: int) -> float:
+    """Multiplications and additions of a step that trains an adapter in every layer.
+
+    Nothing goes back through the first layer's own body, nor below its adapter, and no gradient of a weight of the base
+    is formed; the way back through attention takes twice its way there.
+    """
+    layers, width = config.num_hidden_layers, config.hidden_size
+    tokens = sequences * LENGTH
+    body = 8 * width**2 + 4 * width * config.intermediate_size
+    attention, adapter = 4 * LENGTH * width, 4 * width * bottleneck
+    there = layers * (body + attention + adapter)
+    back = (layers - 1) * (body + 2 * attention) + 2 * layers * adapter - adapter // 2
+    return float(tokens * (there + back))
+
+
+def rate(device: str) -> float:
+    """Multiplications and additions a second in a large product, of the kind that ours has there."""
+    side, clock = SIDE[device], Clock(device)
+    kind = torch.float32 if device == "cpu" else torch.bfloat16
+    layer = nn.Linear(side, side, bias=False, device=device, dtype=kind)
+    given, found = torch.randn(side, side, device=device, dtype=kind), []
+    with torch.no_grad(), products.quick(layer):
+        for _ in range(10):
+            began = clock()
+            layer(given)
+            found.append(clock() - began)
+    return 2 * side**3 / min(found)
 
 
 def members(base: str, home: Path) -> list[str]:
@@ -224,7 +298,7 @@ class Way:
 
     def bare(self) -> float:
         """The same steps without our loop."""
-        return bare(self._begun(), self._steps)
+        return bare(self._begun(), self._steps, self._ours.clock)
 
     def _begun(self) -> Callable[[int], float]:
         if self._advance is None:
@@ -239,8 +313,8 @@ def ways(stack: ExitStack, given: argparse.Namespace, home: Path) -> dict[str, C
     rows = read(given.data, given.rows)
     base, data = small(home, rows)
     large, little = (
-        Ours(BASE, given.data, home, given.rows),
-        Ours(base, data, home, given.rows),
+        Ours(of, texts, home, given.rows, given.device)
+        for of, texts in ((BASE, given.data), (base, data))
     )
     adapter = '{"mode": "adapter", "config": "seq_bn[reduction_factor=16]"}'
     upper = '{"mode": "adapter", "config": "seq_bn[reduction_factor=16]", "drop_layers": 3}'
@@ -267,9 +341,31 @@ def ways(stack: ExitStack, given: argparse.Namespace, home: Path) -> dict[str, C
         "our loop": quick,
         "our bare loop": quick.bare,
     }
+    if not given.only or "peak" in given.only:
+        found |= beside_the_peak(stack, given, home, rows, adapter)
     if given.peer:
         found |= theirs(stack, given, home, rows, base)
     return found
+
+
+def beside_the_peak(
+    stack: ExitStack,
+    given: argparse.Namespace,
+    home: Path,
+    rows: list[dict[str, object]],
+    adapter: str,
+) -> dict[str, Callable[[], float]]:
+    """Steps of a model of BERT-base's shape, and what their arithmetic alone would take."""
+    base, data = wide(home, rows)
+    ours, at_once = Ours(base, data, home, given.rows, given.device), AT_ONCE[given.device]
+    steps = max(1, given.rows // 8 // 4)
+    more: dict[str, object] = {"batch_size": at_once, "validation_examples": 1}
+    asked = arithmetic(BertConfig(), at_once, BertConfig().hidden_size // 16)
+    return {
+        "wide": Way(stack, ours, steps, adapter, **more),
+        "wide, compiled": Way(stack, ours, steps, adapter, compile=True, **more),
+        "at peak": lambda: asked / (given.peak * 1e12 if given.peak else rate(given.device)),
+    }
 
 
 def theirs(
@@ -343,6 +439,8 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     rows = [row for row in ROWS if not given.only or row.group in given.only]
+    rows = [row for row in rows if (row.group not in ON_A_CPU) or given.device == "cpu"]
+    rows = [row for row in rows if (row.below not in ON_A_GPU) or given.device == "cuda"]
     if not given.peer:
         rows = [row for row in rows if not {row.above[:4], row.below[:4]} & {"peer"}]
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
@@ -368,11 +466,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="*", choices=sorted({row.group for row in ROWS}))
+    parser.add_argument("--device", choices=list(AT_ONCE), default="cpu")
+    parser.add_argument("--peak", type=float, metavar="TFLOP/S", help="what the device can do")
     parser.add_argument("--json", type=Path, help="the ratios")
     given = parser.parse_args()
     if given.data is None:
         parser.error("say where the texts are: DATA=<folder with mnli/>, or --data")
-    given.peer = os.environ.get(PEER)
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no GPU here; --device cpu measures without one")
+    given.peer = os.environ.get(PEER) if given.device == "cpu" else None
     return given
 
 

@@ -1,10 +1,14 @@
 """A learning rate found by trying: it is raised from step to step until the loss breaks away.
 
+Every batch is easier or harder than the last, which says more than a low rate does. So a first pass learns nothing, and
+what counts is how far the loss of a batch is from what it was then.
+
 Source: the learning-rate range test, Smith 2017; suggested is a tenth of the rate at which the smoothed loss is lowest,
 or that of the steepest descent where this is lower.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import torch
@@ -22,18 +26,19 @@ from adapterhub_training.world import ALONE
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
 SMOOTH = 0.9
-BREAKS_AT = 4.0
-"""how many times the lowest loss it may be before there is nothing more to see"""
+BREAKS_AT = 2.0
+"""how many times the loss before it may become until there is nothing more to see"""
 BELOW_LOWEST = 10
 FEWEST = 10
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """A learning rate, and the loss there: as it was, and smoothed."""
+    """A learning rate, and the loss there."""
 
     learning_rate: float
     loss: float
     smooth: float
+    """the mean of all batches before, and the smoothed change since"""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,24 +61,30 @@ def probe(experiment: Experiment, display: Display, *, steps: int = STEPS) -> Pr
     experiment, lessons, base = ready
     seed, growth = experiment.training.seeds[0], (HIGHEST / LOWEST) ** (1 / (steps - 1))
     tried: list[Tried] = []
-    torch.manual_seed(seed)
     with building.prepared(base, experiment, workshop.datasets(lessons), [seed]) as subject:
-        taught = Learner(subject, experiment, lessons, ALONE)
         timetable = Timetable(lessons, steps, experiment.method)
         subject.train()
-        display.begin("trying learning rates", steps)
-        smooth = lowest = math.inf
-        try:
-            for step in range(1, steps + 1):
-                rate = LOWEST * growth ** (step - 1)
+
+        def losses(rates: Sequence[float]) -> Iterator[float]:
+            torch.manual_seed(seed)  # dropout leaves out the same in every pass
+            taught = Learner(subject, experiment, lessons, ALONE)
+            for step, rate in enumerate(rates, start=1):
                 taught.learn(timetable, step, subject.members, rate=rate)
                 loss = taught.losses[seed].item()
                 taught.losses[seed].zero_()
                 display.step(f"{rate:.1e}  loss {loss:.3f}")
-                smooth = loss if step == 1 else SMOOTH * smooth + (1 - SMOOTH) * loss
-                if not math.isfinite(loss) or smooth > BREAKS_AT * lowest:
+                yield loss
+
+        display.begin("trying learning rates", 2 * steps)
+        try:
+            before = list(losses([0.0] * steps))
+            level, change = sum(before) / steps, 0.0
+            rates = [LOWEST * growth**at for at in range(steps)]
+            for rate, loss, first in zip(rates, losses(rates), before, strict=False):
+                change = SMOOTH * change + (1 - SMOOTH) * (loss - first)
+                smooth = level + change
+                if not math.isfinite(smooth) or smooth > BREAKS_AT * level:
                     break
-                lowest = min(lowest, smooth)
                 tried.append(Tried(learning_rate=rate, loss=loss, smooth=smooth))
         finally:
             display.end()

@@ -20,7 +20,7 @@ PEER = os.environ.get("ADAPTERS_PEER_PYTHON")
 OWN = "our loop over a bare loop of the same steps"
 BESIDE = "the peer's AdapterTrainer over a bare loop"
 
-pytestmark = pytest.mark.skipif(
+needs_data = pytest.mark.skipif(
     not (DATA / "mnli").is_dir(), reason="needs DATA, a folder with mnli/"
 )
 
@@ -34,6 +34,7 @@ def run(file, *options):
     return json.loads(file.read_text())
 
 
+@needs_data
 def test_both_sides_train_a_few_texts(tmp_path):
     found = run(tmp_path / "ratios.json", "--rows", "32", "--repeats", "1", "--only", "loop")
 
@@ -61,6 +62,7 @@ def test_the_arithmetic_of_a_step_is_what_torch_counts():
     assert counted.get_total_flops() == expected
 
 
+@needs_data
 @pytest.mark.benchmark
 def test_what_training_costs(tmp_path):
     run(tmp_path / "ratios.json")

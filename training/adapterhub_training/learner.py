@@ -2,8 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ from adapterhub_training.world import World
 
 EVALUATION_BATCH = 64
 AHEAD = 32
-"""steps whose batches are made together: one alone is made in cold caches, which takes five times as long"""
+"""steps whose batches a CPU makes together: one alone is made in cold caches, which takes five times as long"""
 _SMALLEST = 1e-12
+T = TypeVar("T")
 
 
 class Work(NamedTuple):
@@ -33,13 +34,37 @@ class Work(NamedTuple):
     """decides what is drawn for its batch"""
 
 
+class Ahead(Generic[T]):
+    """Makes what coming steps need several steps at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._made: dict[tuple[int, tuple[int, ...]], T] = {}
+
+    def take(self, step: int, seeds: tuple[int, ...], last: int, make: Callable[[int], T]) -> T:
+        """What `make` makes for a step, of which `last` is the last; other seeds than before begin anew."""
+        if (step, seeds) not in self._made:
+            until = max(step + 1, min(step + self._count, last + 1))
+            self._made = {(at, seeds): make(at) for at in range(step, until)}
+        return self._made.pop((step, seeds))
+
+
 class Learner:
     """A subject with its optimizer."""
 
     def __init__(
-        self, subject: Subject, experiment: Experiment, lessons: Sequence[Lesson], world: World
+        self,
+        subject: Subject,
+        experiment: Experiment,
+        lessons: Sequence[Lesson],
+        world: World,
+        *,
+        ahead: int = AHEAD,
     ) -> None:
         self.subject = subject
+        # A GPU works on a step while the next batch is made, and would wait for several.
+        count = ahead if subject.device.type == "cpu" else 1
+        self._ahead: Ahead[tuple[Work, Batch]] = Ahead(count)
         self.lessons, self.world = lessons, world
         self._settings = experiment.training
         method = experiment.method
@@ -47,7 +72,6 @@ class Learner:
         self.optimizer = torch.optim.AdamW(_groups(subject, experiment), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.losses = {m.seed: torch.zeros((), device=subject.device) for m in subject.members}
-        self._made: dict[tuple[int, tuple[int, ...]], tuple[Work, Batch]] = {}
 
     def learn(
         self, timetable: Timetable, step: int, members: Sequence[Member], *, rate: float
@@ -56,7 +80,13 @@ class Learner:
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * rate
         if self._settings.micro_batch_size is None and self.world.size == 1:
-            self._at_once(*self._ready(timetable, step, members))
+            seeds = tuple(member.seed for member in members)
+
+            def make(at: int) -> tuple[Work, Batch]:
+                work = self._work(timetable, at, members)
+                return work, self._batch(work)
+
+            self._at_once(*self._ahead.take(step, seeds, timetable.steps, make))
         else:
             self._in_parts(self._work(timetable, step, members))
         for member in members:
@@ -68,17 +98,6 @@ class Learner:
         turn = timetable.turn(step)
         parts = [Part(m, self.world.share(timetable.rows(turn, m.seed))) for m in members]
         return Work(self.lessons[turn.task], parts, members[0].seed * 1_000_003 + step)
-
-    def _ready(
-        self, timetable: Timetable, step: int, members: Sequence[Member]
-    ) -> tuple[Work, Batch]:
-        seeds = tuple(member.seed for member in members)
-        if (step, seeds) not in self._made:
-            self._made.clear()
-            for at in range(step, min(step + AHEAD, timetable.steps + 1)):
-                work = self._work(timetable, at, members)
-                self._made[at, seeds] = work, self._batch(work)
-        return self._made.pop((step, seeds))
 
     def _batch(self, work: Work) -> Batch:
         return self.subject.batch(work.lesson.splits["train"], work.parts, draw=work.draw)

@@ -157,7 +157,7 @@ def _timed(ready: Ready, subject: Subject) -> tuple[float, float, int]:
     """Seconds of a step and of an evaluation, and the most memory of a GPU in bytes."""
     experiment, lessons, _ = ready
     steps = WARM + TIMED
-    taught = Learner(subject, experiment, lessons, ALONE)
+    taught = Learner(subject, experiment, lessons, ALONE, ahead=1)  # making batches counts
     timetable = Timetable(lessons, steps, experiment.method)
     subject.train()
     if subject.device.type == "cuda":

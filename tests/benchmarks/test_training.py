@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.benchmarks import training
+from tests.benchmarks.training_workload import LENGTH, arithmetic
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
@@ -53,16 +53,18 @@ def test_the_arithmetic_of_a_step_is_what_torch_counts():
     for name, parameter in adapted.model.named_parameters():
         parameter.requires_grad_("own" in name)
     adapted.train()
-    ids = torch.ones(2, training.LENGTH, dtype=torch.int64)
+    ids = torch.ones(2, LENGTH, dtype=torch.int64)
 
     with FlopCounterMode(display=False) as counted:
         adapted(input_ids=ids).last_hidden_state.sum().backward()
 
-    expected = training.arithmetic(config, sequences=2, bottleneck=16)
+    expected = arithmetic(config, sequences=2, bottleneck=16)
     assert counted.get_total_flops() == expected
 
 
 @needs_data
 @pytest.mark.benchmark
 def test_what_training_costs(tmp_path):
-    run(tmp_path / "ratios.json")
+    found = run(tmp_path / "ratios.json")
+
+    assert all(ratio > 0 for ratios in found.values() for ratio in ratios)

@@ -81,7 +81,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(experiment_file, tmp_
     settings = [
         "training.dropout=true",
         "training.seeds=[1, 2]",
-        "training.epochs=400",
+        "training.epochs=240",
         "training.checkpoint_seconds=0",
     ]
     processes = multiprocessing.get_context("forkserver")
@@ -92,7 +92,7 @@ def test_killed_twenty_times_it_ends_with_the_same_weights(experiment_file, tmp_
         process.start()
         return process
 
-    whole = begin(f"output.folder={tmp_path / 'whole'}")
+    whole = begin(f"output.folder={tmp_path / 'whole'}", "training.checkpoint_seconds=60")
     whole.join()
     assert whole.exitcode == 0
 

@@ -80,7 +80,7 @@ def probe(experiment: Experiment, display: Display, *, steps: int = STEPS) -> Pr
             before = list(losses([0.0] * steps))
             level, change = sum(before) / steps, 0.0
             rates = [LOWEST * growth**at for at in range(steps)]
-            for rate, loss, first in zip(rates, losses(rates), before, strict=False):
+            for rate, loss, first in zip(rates, losses(rates), before, strict=True):
                 change = SMOOTH * change + (1 - SMOOTH) * (loss - first)
                 smooth = level + change
                 if not math.isfinite(smooth) or smooth > BREAKS_AT * level:

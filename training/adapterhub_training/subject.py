@@ -180,9 +180,6 @@ class Subject:
         self, split: Split, task: str, parts: Sequence[Part], *, batch: Batch | None = None
     ) -> list[Answer]:
         """Let each part's rows go through its member's modules; `batch` is what they make where that is there."""
-        if len(parts) > 1 and parts[0].member.compositions[task] is None:
-            # Heads alone have nothing to be stacked.
-            return [self.forward(split, task, [part])[0] for part in parts]
         batch = batch or self.batch(split, parts)
         sizes = [len(part.rows) for part in parts]
         choices = _choices(batch)
